@@ -83,6 +83,10 @@ const table = {
     remedy: 'operator',
     hint: 'make the state directory writable for this user, and check free space and mount options',
   },
+  ERR_STORE_UNREADABLE: {
+    remedy: 'operator',
+    hint: 'run as the user that owns the state directory, or mend its permissions or its disk',
+  },
   ERR_STORE_UNSAFE: {
     remedy: 'operator',
     hint: 'the state directory or a parent could be changed by other users; the command above mends it',

@@ -1,1 +1,44 @@
-export * from './errors.ts'
+/**
+ * The device side of Certvend: first-boot enrollment, credential custody, MQTT with mutual TLS.
+ *
+ * @module
+ */
+export { type Claim, createClaim } from './claim.ts'
+export { type Clock, systemClock } from './clock.ts'
+export type { Credential, Issued, Pending, RequestRecord } from './credential.ts'
+export { defaultStateDirectory } from './directory.ts'
+export {
+  type EnrollEvent,
+  type EnrollOptions,
+  type EnsureOptions,
+  enroll,
+  ensureCredential,
+  fetchCaCertificates,
+} from './enroll.ts'
+export {
+  CertvendError,
+  type ErrorCode,
+  errorCodes,
+  isCertvendError,
+  type Remedy,
+} from './errors.ts'
+export { type FileKey, type KeyAlgorithm, keyAlgorithms, type PrivateKey } from './key.ts'
+export type { Backoff } from './retry.ts'
+export type { Send, SendLimits, SendRequest, SendResponse } from './send.ts'
+export {
+  connect,
+  type Message,
+  type PublishOptions,
+  type Qos,
+  type Session,
+  type SessionEnd,
+  type SessionOptions,
+  type StayOptions,
+  stayConnected,
+  type Transport,
+  type Will,
+} from './session.ts'
+export { type CredentialStore, openCredentialStore } from './store.ts'
+export { parseTrustAnchors, type TrustAnchors } from './trust.ts'
+export { createVendingServer, type VendingServer } from './vending-server.ts'
+export type { CaCertificates, Endpoint } from './wire.ts'

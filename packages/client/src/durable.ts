@@ -1,0 +1,165 @@
+/**
+ * Durable writes: what a function here has returned from survives a power cut.
+ *
+ * Synchronous on purpose: a credential is a few kilobytes written once a year, and nothing else may
+ * run between two steps (docs/decisions/0003-synchronous-store.md). Names for things not finished
+ * begin with a dot and are random, so that a leftover is recognised and never reused.
+ */
+import { spawnSync } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
+import { CertvendError } from './errors.ts'
+
+const errno = (error: unknown): string => String((error as NodeJS.ErrnoException).code ?? error)
+
+/** Runs one step and names it when it fails. */
+function step<T>(what: string, target: string, action: () => T): T {
+  try {
+    return action()
+  } catch (cause) {
+    throw new CertvendError('ERR_STORE_UNWRITABLE', `cannot ${what} ${target} (${errno(cause)})`, {
+      cause,
+    })
+  }
+}
+
+/** Whether `name` is that of something unfinished. */
+export const isUnfinished = (name: string): boolean => /^\.[a-z.-]+\.[0-9a-f]{16}$/.test(name)
+const unfinished = (target: string): string =>
+  path.join(path.dirname(target), `.${path.basename(target)}.${randomBytes(8).toString('hex')}`)
+
+/** Makes the entries of `directory` durable. */
+export function syncDirectory(directory: string): void {
+  step('sync', directory, () => {
+    const descriptor = fs.openSync(directory, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+    try {
+      fs.fsyncSync(descriptor)
+    } finally {
+      fs.closeSync(descriptor)
+    }
+  })
+}
+
+/** Makes `directory` (0700) and its missing parents, each durable in its parent. */
+export function makeDirectory(directory: string): void {
+  if (fs.existsSync(directory)) return
+  const parent = path.dirname(directory)
+  makeDirectory(parent)
+  step('create', directory, () => fs.mkdirSync(directory, 0o700))
+  syncDirectory(parent)
+}
+
+/** Creates a file (0600) with `data`, durable itself; its name is durable once the directory is synced. */
+export function createFile(target: string, data: string): void {
+  step('write', target, () => {
+    const descriptor = fs.openSync(target, 'wx', 0o600)
+    try {
+      fs.writeFileSync(descriptor, data)
+      fs.fsyncSync(descriptor)
+    } catch (error) {
+      fs.rmSync(target, { force: true })
+      throw error
+    } finally {
+      fs.closeSync(descriptor)
+    }
+  })
+}
+
+function replace(target: string, make: (temporary: string) => void): void {
+  const temporary = unfinished(target)
+  make(temporary)
+  step('replace', target, () => {
+    try {
+      fs.renameSync(temporary, target)
+    } catch (error) {
+      fs.rmSync(temporary, { force: true })
+      throw error
+    }
+  })
+}
+
+/** Replaces a file (0600) as a whole; durable once the directory is synced. */
+export function replaceFile(target: string, data: string): void {
+  replace(target, (temporary) => createFile(temporary, data))
+}
+
+/** Points a symbolic link elsewhere, atomically; durable once the directory is synced. */
+export function replaceLink(target: string, destination: string): void {
+  replace(target, (temporary) => step('link', target, () => fs.symlinkSync(destination, temporary)))
+}
+
+/** Removes a file or link if it is there. */
+export function remove(target: string): void {
+  step('remove', target, () => {
+    try {
+      fs.unlinkSync(target)
+    } catch (error) {
+      if (errno(error) !== 'ENOENT') throw error
+    }
+  })
+}
+
+/** Removes a directory and the files in it. */
+export function removeDirectory(directory: string): void {
+  step('remove', directory, () => {
+    for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
+      const target = path.join(directory, entry.name)
+      if (entry.isDirectory()) removeDirectory(target)
+      else fs.unlinkSync(target)
+    }
+    fs.rmdirSync(directory)
+  })
+}
+
+/** A lock held by this process until released, or until the process is gone, however it went. */
+export interface Lock {
+  release(): void
+}
+
+const darwin = { exclusive: 0x20, nonBlocking: 0x4 } // O_EXLOCK, O_NONBLOCK
+
+/**
+ * Takes the lock on `file` at once or not at all.
+ *
+ * flock(2) belongs to the open file description: a child that inherits the descriptor takes it for
+ * us and leaves, and the kernel frees it when our process ends, without a stale file or a wait.
+ *
+ * @throws {CertvendError} `ERR_STORE_LOCKED`, `ERR_STORE_UNWRITABLE`
+ */
+export function takeLock(file: string): Lock {
+  const locked = (): CertvendError =>
+    new CertvendError('ERR_STORE_LOCKED', `another process holds ${file}`)
+  const { O_RDWR, O_CREAT, O_NOFOLLOW } = fs.constants
+  const flags = O_RDWR | O_CREAT | O_NOFOLLOW
+  if (process.platform === 'darwin')
+    return step('lock', file, () => {
+      try {
+        return held(fs.openSync(file, flags | darwin.exclusive | darwin.nonBlocking, 0o600))
+      } catch (error) {
+        if (errno(error) === 'EAGAIN') throw locked()
+        throw error
+      }
+    })
+  const descriptor = step('open', file, () => fs.openSync(file, flags, 0o600))
+  const flock = spawnSync('flock', ['-n', '3'], {
+    stdio: ['ignore', 'ignore', 'ignore', descriptor],
+  })
+  if (flock.status === 0) return held(descriptor)
+  fs.closeSync(descriptor)
+  if (flock.status === 1) throw locked()
+  throw new CertvendError('ERR_STORE_UNWRITABLE', `cannot lock ${file}: flock did not run`, {
+    cause: flock.error ?? flock.signal,
+    hint: 'install util-linux or busybox, which bring the flock command',
+  })
+}
+
+const held = (descriptor: number): Lock => {
+  let open = true
+  return {
+    release() {
+      if (open) fs.closeSync(descriptor)
+      open = false
+    },
+  }
+}

@@ -1,0 +1,196 @@
+/**
+ * One generation on disk, read and judged: broken, requested (a key) or issued (a whole credential).
+ *
+ * `credential.json` is written last and holds the SHA-256 of the other files; *issued* means that it
+ * is there and agrees. Reads only.
+ */
+import { createHash } from 'node:crypto'
+import fs from 'node:fs'
+import path from 'node:path'
+import * as v from 'valibot'
+import { carries, notAfter, notBefore, readCertificates } from './certificate.ts'
+import type { Credential, Issued, RequestRecord } from './credential.ts'
+import { CertvendError } from './errors.ts'
+import { type FileKey, readKey } from './key.ts'
+
+export const fileNames = {
+  key: 'private-key.pem',
+  certificate: 'certificate.pem',
+  anchors: 'trust-anchors.pem',
+  credential: 'credential.json',
+  request: 'request.json',
+} as const
+
+export type Generation =
+  | { readonly state: 'issued'; readonly credential: Credential }
+  | { readonly state: 'requested'; readonly privateKey: FileKey; readonly request?: RequestRecord }
+  | { readonly state: 'broken'; readonly reason: string }
+
+const sha256 = (data: string): string => createHash('sha256').update(data).digest('hex')
+const digest = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/))
+const instant = v.pipe(
+  v.string(),
+  v.isoTimestamp(),
+  v.transform((text) => new Date(text)),
+)
+
+const CredentialFile = v.object({
+  version: v.literal(1),
+  deviceSerial: v.string(),
+  thingName: v.string(),
+  certificateId: digest,
+  keyOrigin: v.picklist(['device', 'server']),
+  issuedAt: instant,
+  endpoint: v.object({ host: v.string(), port: v.number(), alpn: v.optional(v.string()) }),
+  files: v.object({
+    [fileNames.key]: digest,
+    [fileNames.certificate]: digest,
+    [fileNames.anchors]: digest,
+  }),
+})
+
+const RequestFile = v.object({
+  version: v.literal(1),
+  dialect: v.string(),
+  urlHash: digest,
+  sentAt: instant,
+  attempts: v.number(),
+  notBefore: v.optional(instant),
+})
+
+/** The text of each file of an issued generation but the key's; `credential.json` last. */
+export function issuedFiles(
+  keyPem: string,
+  issued: Issued,
+): { certificate: string; anchors: string; credential: string } {
+  const { certificateChain: certificate, endpoint, issuedAt, ...rest } = issued
+  const { trustAnchors, ...address } = endpoint
+  const anchors = trustAnchors.join('')
+  const record = {
+    version: 1,
+    ...rest,
+    issuedAt: issuedAt.toISOString(),
+    endpoint: address,
+    files: {
+      [fileNames.key]: sha256(keyPem),
+      [fileNames.certificate]: sha256(certificate),
+      [fileNames.anchors]: sha256(anchors),
+    },
+  }
+  return { certificate, anchors, credential: `${JSON.stringify(record, undefined, 2)}\n` }
+}
+
+/** The text of `request.json`. */
+export const requestFile = (record: RequestRecord): string =>
+  `${JSON.stringify({ version: 1, ...record }, undefined, 2)}\n`
+
+const largestFile = 256 * 1024
+
+/** The text of a file, or nothing when it is not there or not a plain file of sensible size. */
+function read(directory: string, name: string): string | undefined {
+  try {
+    const descriptor = fs.openSync(
+      path.join(directory, name),
+      fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK,
+    )
+    try {
+      const found = fs.fstatSync(descriptor)
+      if (!found.isFile() || found.size > largestFile) return undefined
+      if (name === fileNames.key && (found.mode & 0o077) !== 0)
+        throw new CertvendError(
+          'ERR_STORE_UNSAFE',
+          `${path.join(directory, name)} is open to group or others; mend it: chmod 600 ${path.join(directory, name)}`,
+        )
+      return fs.readFileSync(descriptor, 'utf8')
+    } finally {
+      fs.closeSync(descriptor)
+    }
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    if (code === 'ENOENT' || code === 'ELOOP' || code === 'ENOTDIR') return undefined
+    if (error instanceof CertvendError) throw error
+    throw new CertvendError(
+      'ERR_STORE_UNREADABLE',
+      `cannot read ${path.join(directory, name)} (${code})`,
+      {
+        cause: error,
+      },
+    )
+  }
+}
+
+function parseFile<T>(
+  schema: v.GenericSchema<unknown, T>,
+  text: string | undefined,
+): T | undefined {
+  if (text === undefined) return undefined
+  try {
+    const result = v.safeParse(schema, JSON.parse(text))
+    return result.success ? result.output : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** Reads generation `number` in `directory`. */
+export function readGeneration(directory: string, number: number): Generation {
+  const keyPem = read(directory, fileNames.key)
+  if (keyPem === undefined) return { state: 'broken', reason: 'no private key' }
+  let privateKey: FileKey
+  try {
+    privateKey = readKey(keyPem)
+  } catch {
+    return { state: 'broken', reason: 'the private key cannot be read' }
+  }
+  const credential = readCredential(directory, number, keyPem, privateKey)
+  if (credential) return { state: 'issued', credential }
+  const request = parseFile(RequestFile, read(directory, fileNames.request))
+  return {
+    state: 'requested',
+    privateKey,
+    ...(request ? { request: withoutVersion(request) } : {}),
+  }
+}
+
+function withoutVersion({
+  version: _,
+  notBefore,
+  ...rest
+}: v.InferOutput<typeof RequestFile>): RequestRecord {
+  return notBefore ? { ...rest, notBefore } : rest
+}
+
+function readCredential(
+  directory: string,
+  generation: number,
+  keyPem: string,
+  privateKey: FileKey,
+): Credential | undefined {
+  const record = parseFile(CredentialFile, read(directory, fileNames.credential))
+  const certificateChain = read(directory, fileNames.certificate)
+  const anchors = read(directory, fileNames.anchors)
+  if (!record || certificateChain === undefined || anchors === undefined) return undefined
+  const { files, version: _, endpoint, ...rest } = record
+  const whole =
+    files[fileNames.key] === sha256(keyPem) &&
+    files[fileNames.certificate] === sha256(certificateChain) &&
+    files[fileNames.anchors] === sha256(anchors)
+  if (!whole) return undefined
+  const [endEntity] = readCertificates(certificateChain)
+  if (!endEntity || !carries(endEntity, privateKey.publicKey)) return undefined
+  const { host, port, alpn } = endpoint
+  return {
+    generation,
+    privateKey,
+    certificateChain,
+    notBefore: notBefore(endEntity),
+    notAfter: notAfter(endEntity),
+    ...rest,
+    endpoint: {
+      host,
+      port,
+      ...(alpn === undefined ? {} : { alpn }),
+      trustAnchors: readCertificates(anchors).map(String),
+    },
+  }
+}

@@ -1,0 +1,111 @@
+/**
+ * What arrives on a session, shared out among its subscriptions, with back-pressure.
+ *
+ * `deliver` resolves when every matching subscription has room; only then is the message
+ * acknowledged and the next one read.
+ */
+import type { Message } from './session.ts'
+
+export interface Inbox {
+  deliver(message: Message): Promise<void>
+  open(filter: string): Subscription
+  /** Ends every subscription once it has yielded what it holds. */
+  close(): void
+}
+
+export interface Subscription extends AsyncIterableIterator<Message, undefined> {
+  return(): Promise<IteratorResult<Message, undefined>>
+}
+
+/** Messages held for a consumer before the server is slowed. */
+const room = 16
+
+/** Whether a topic filter matches a topic name (MQTT 3.1.1 section 4.7). */
+export function matches(filter: string, topic: string): boolean {
+  // A wildcard at the start does not match topics that begin with $ (section 4.7.2).
+  if (topic.startsWith('$') && /^[+#]/.test(filter)) return false
+  const wanted = filter.split('/')
+  const levels = topic.split('/')
+  for (const [index, level] of wanted.entries()) {
+    if (level === '#') return true
+    if (index >= levels.length || (level !== '+' && level !== levels[index])) return false
+  }
+  return wanted.length === levels.length
+}
+
+interface Queue {
+  readonly filter: string
+  push(message: Message): Promise<void>
+  end(): void
+}
+
+export function openInbox(): Inbox {
+  const queues = new Set<Queue>()
+  let closed = false
+  return {
+    async deliver(message) {
+      const waits = [...queues]
+        .filter(({ filter }) => matches(filter, message.topic))
+        .map((queue) => queue.push(message))
+      await Promise.all(waits)
+    },
+    open(filter) {
+      const { queue, subscription } = openQueue(filter, () => queues.delete(queue))
+      if (closed) queue.end()
+      else queues.add(queue)
+      return subscription
+    },
+    close() {
+      closed = true
+      for (const queue of queues) queue.end()
+      queues.clear()
+    },
+  }
+}
+
+function openQueue(
+  filter: string,
+  onReturn: () => void,
+): { queue: Queue; subscription: Subscription } {
+  const held: Message[] = []
+  const done = { done: true, value: undefined } as const
+  let over = false
+  let wakeReader: (() => void) | undefined
+  let freed: (() => void)[] = []
+  const release = (): void => {
+    for (const free of freed) free()
+    freed = []
+  }
+  const queue: Queue = {
+    filter,
+    async push(message) {
+      held.push(message)
+      wakeReader?.()
+      if (held.length > room) await new Promise<void>((resolve) => freed.push(resolve))
+    },
+    end() {
+      over = true
+      wakeReader?.()
+      release()
+    },
+  }
+  const subscription: Subscription = {
+    async next() {
+      while (held.length === 0 && !over)
+        await new Promise<void>((resolve) => {
+          wakeReader = resolve
+        })
+      const value = held.shift()
+      if (held.length <= room) release()
+      return value ? { done: false, value } : done
+    },
+    async return() {
+      held.length = 0
+      queue.end()
+      onReturn()
+      return done
+    },
+    [Symbol.asyncIterator]: () => subscription,
+  }
+  return { queue, subscription }
+}

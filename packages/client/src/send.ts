@@ -1,0 +1,26 @@
+/** The seam between protocol and transport: a request, and what came back, in full. */
+
+export interface SendRequest {
+  readonly method: 'GET' | 'POST'
+  readonly url: URL
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: string
+}
+
+export interface SendResponse {
+  readonly status: number
+  /** Names in lower case. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly body: Uint8Array
+}
+
+export interface SendLimits {
+  readonly signal?: AbortSignal
+  /** For the whole exchange, connecting included, in milliseconds. */
+  readonly deadlineMs: number
+  /** Largest reply that is read. */
+  readonly replyBytes: number
+}
+
+/** Moves bytes over a channel and judges nothing. */
+export type Send = (request: SendRequest, limits: SendLimits) => Promise<SendResponse>

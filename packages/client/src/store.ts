@@ -1,0 +1,237 @@
+/**
+ * The credential store: generations on disk, atomic and durable. The only writer of credentials.
+ *
+ *     <state directory>/current -> generations/0000000002
+ *                       pending -> generations/0000000003   while one is being made or proven
+ *                       generations/<number>/               see generation.ts
+ *                       lock
+ *
+ * The disk is the state machine: a crash at any point leaves the old credential or the new one,
+ * whole, and once a call here has returned, the new. Opening judges what is there and heals it.
+ * `docs/store.md` has the layout, the promise and the proof.
+ */
+import fs from 'node:fs'
+import path from 'node:path'
+import type { Credential, Issued, Pending, RequestRecord } from './credential.ts'
+import { defaultStateDirectory, judgeDirectory } from './directory.ts'
+import {
+  createFile,
+  type Lock,
+  makeDirectory,
+  remove,
+  removeDirectory,
+  replaceFile,
+  replaceLink,
+  syncDirectory,
+  takeLock,
+} from './durable.ts'
+import { CertvendError } from './errors.ts'
+import { fileNames, issuedFiles, requestFile } from './generation.ts'
+import { generateKey, type KeyAlgorithm } from './key.ts'
+import { generationName, type Mending, mendings, type Survey, survey } from './survey.ts'
+
+/**
+ * One state directory. Readers take no lock; the first write takes it and {@link close} frees it.
+ *
+ * Every writing method throws {@link CertvendError} `ERR_STORE_UNWRITABLE` or `ERR_STORE_LOCKED` and
+ * then has changed nothing that a reader sees.
+ */
+export interface CredentialStore {
+  /** Resolved: no link on the way. */
+  readonly directory: string
+  /** What opening found wrong and mended, for people; usually empty. */
+  readonly mended: readonly string[]
+  /** The credential in use, whole, or nothing before the first. */
+  current(): Credential | undefined
+  /** The credential in the making. */
+  pending(): Pending | undefined
+  /** Reads the directory again, as another process may have changed it. */
+  reload(): void
+  /** Takes the write lock now instead of at the first write. */
+  lock(): void
+  /** Makes a key durable as `pending`, or returns the one that already is. */
+  begin(algorithm?: KeyAlgorithm): Extract<Pending, { state: 'requested' }>
+  /** Remembers that a request was, or is about to be, sent with the pending key. */
+  recordRequest(record: RequestRecord): void
+  /** Completes the pending generation. The first credential becomes current, a successor waits for {@link promote}. */
+  issue(issued: Issued): Credential
+  /** Makes the issued pending credential current and removes the old one. */
+  promote(): Credential
+  /** Drops what is pending; never what is current. */
+  discard(): void
+  /** Frees the lock. */
+  close(): void
+}
+
+/**
+ * Opens the store in `directory`, judging and healing what is there. Nothing is created until the
+ * first write.
+ *
+ * @param directory default: `$STATE_DIRECTORY`, else env-paths' data directory.
+ * @throws {CertvendError} `ERR_STORE_UNSAFE`, `ERR_STORE_UNREADABLE`, `ERR_STORE_CORRUPT`
+ */
+export async function openCredentialStore(directory?: string): Promise<CredentialStore> {
+  const { path: root, ours } = judgeDirectory(directory ?? (await defaultStateDirectory()))
+  let held: Lock | undefined
+  let seen: Survey = survey(root)
+  let mended: readonly string[] = []
+
+  const at = (...names: string[]): string => path.join(root, ...names)
+  const home = (generation: number): string => at('generations', generationName(generation))
+
+  function lock(): void {
+    if (held) return
+    if (!ours)
+      throw new CertvendError(
+        'ERR_STORE_UNWRITABLE',
+        `${root} belongs to another user; root reads it and never writes to it`,
+        { hint: 'run this as the user that owns the state directory' },
+      )
+    makeDirectory(root)
+    const taken = takeLock(at('lock'))
+    held = taken
+    reload() // what was seen before the lock may have changed
+  }
+
+  function mend(mending: Mending): void {
+    switch (mending.do) {
+      case 'point':
+        replaceLink(at(mending.link), `generations/${generationName(mending.generation)}`)
+        break
+      case 'unlink':
+        remove(at(mending.link))
+        break
+      case 'strip':
+        for (const name of [fileNames.credential, fileNames.certificate, fileNames.anchors])
+          remove(path.join(home(mending.generation), name))
+        break
+      case 'remove':
+        if (fs.lstatSync(at(mending.name)).isDirectory()) removeDirectory(at(mending.name))
+        else remove(at(mending.name))
+    }
+  }
+
+  function heal(): void {
+    const wanted = mendings(seen)
+    if (wanted.length === 0) return
+    try {
+      lock()
+      const now = mendings(seen)
+      for (const mending of now) {
+        mend(mending)
+        if (mending.do === 'point' || mending.do === 'unlink') syncDirectory(root)
+      }
+      mended = [...mended, ...now.flatMap((one) => (one.because ? [one.because] : []))]
+      seen = survey(root)
+    } catch (error) {
+      // A usable credential is not withheld because the disk cannot be tidied now.
+      if (!(error instanceof CertvendError)) throw error
+    } finally {
+      close()
+    }
+  }
+
+  function reload(): void {
+    seen = survey(root)
+  }
+
+  function close(): void {
+    held?.release()
+    held = undefined
+  }
+
+  function requested(): Extract<Pending, { state: 'requested' }> {
+    const { pending } = seen
+    if (pending?.state !== 'requested')
+      throw new TypeError('nothing is requested; call begin first')
+    return pending
+  }
+
+  function dropPending(): void {
+    remove(at('pending'))
+    syncDirectory(root)
+  }
+
+  heal()
+
+  return {
+    directory: root,
+    get mended() {
+      return mended
+    },
+    current: () => seen.current,
+    pending: () => seen.pending,
+    reload,
+    lock,
+    begin(algorithm) {
+      lock()
+      if (seen.pending?.state === 'requested') return seen.pending
+      if (seen.pending)
+        throw new TypeError('an issued credential waits; promote or discard it first')
+      const key = generateKey(algorithm)
+      const generation = seen.newest + 1
+      makeDirectory(home(generation))
+      createFile(path.join(home(generation), fileNames.key), key.toPem())
+      syncDirectory(home(generation))
+      replaceLink(at('pending'), `generations/${generationName(generation)}`)
+      syncDirectory(root)
+      reload()
+      return requested()
+    },
+    recordRequest(record) {
+      lock()
+      const { generation } = requested()
+      replaceFile(path.join(home(generation), fileNames.request), requestFile(record))
+      syncDirectory(home(generation))
+      reload()
+    },
+    issue(issued) {
+      lock()
+      const { generation, privateKey } = requested()
+      mend({ do: 'strip', generation })
+      const files = issuedFiles(privateKey.toPem(), issued)
+      createFile(path.join(home(generation), fileNames.certificate), files.certificate)
+      createFile(path.join(home(generation), fileNames.anchors), files.anchors)
+      replaceFile(path.join(home(generation), fileNames.credential), files.credential)
+      syncDirectory(home(generation))
+      if (!seen.current) {
+        replaceLink(at('current'), `generations/${generationName(generation)}`)
+        syncDirectory(root)
+        remove(at('pending'))
+      }
+      reload()
+      const stored = [
+        seen.current,
+        seen.pending?.state === 'issued' ? seen.pending.credential : undefined,
+      ]
+      const credential = stored.find((one) => one?.generation === generation)
+      if (!credential)
+        throw new CertvendError(
+          'ERR_STORE_CORRUPT',
+          `${home(generation)} does not read back as written`,
+        )
+      return credential
+    },
+    promote() {
+      lock()
+      const { pending, current } = seen
+      if (pending?.state !== 'issued') throw new TypeError('no issued credential waits')
+      replaceLink(at('current'), `generations/${generationName(pending.generation)}`)
+      // Durable before the other link goes: the old certificate may be retired from here on.
+      syncDirectory(root)
+      remove(at('pending'))
+      if (current) removeDirectory(home(current.generation))
+      reload()
+      return seen.current as Credential
+    },
+    discard() {
+      lock()
+      const { pending } = seen
+      if (!pending) return
+      dropPending()
+      removeDirectory(home(pending.generation))
+      reload()
+    },
+    close,
+  }
+}
