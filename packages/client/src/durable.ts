@@ -25,7 +25,7 @@ function step<T>(what: string, target: string, action: () => T): T {
 }
 
 /** Whether `name` is that of something unfinished. */
-export const isUnfinished = (name: string): boolean => /^\.[a-z.-]+\.[0-9a-f]{16}$/.test(name)
+export const isUnfinished = (name: string): boolean => /^\.[a-z0-9.-]+\.[0-9a-f]{16}$/.test(name)
 const unfinished = (target: string): string =>
   path.join(path.dirname(target), `.${path.basename(target)}.${randomBytes(8).toString('hex')}`)
 
@@ -87,6 +87,30 @@ export function replaceFile(target: string, data: string): void {
 /** Points a symbolic link elsewhere, atomically; durable once the directory is synced. */
 export function replaceLink(target: string, destination: string): void {
   replace(target, (temporary) => step('link', target, () => fs.symlinkSync(destination, temporary)))
+}
+
+/**
+ * Proves that the file system of `directory` has symbolic links and replaces one by another.
+ *
+ * @throws {CertvendError} `ERR_STORE_UNWRITABLE`, in clear words where it lacks them (FAT, exFAT).
+ */
+export function probeLinks(directory: string): void {
+  const probe = unfinished(path.join(directory, 'probe'))
+  try {
+    replaceLink(probe, 'first')
+    replaceLink(probe, 'second')
+    if (fs.readlinkSync(probe) !== 'second') throw new Error('the link was not replaced')
+  } catch (error) {
+    const cause = error instanceof CertvendError ? error.cause : error
+    if (/^(ENOSPC|EDQUOT|EROFS|EACCES|EIO|EMFILE|ENFILE)$/.test(errno(cause))) throw error
+    throw new CertvendError(
+      'ERR_STORE_UNWRITABLE',
+      `the file system of ${directory} cannot hold a credential store: no symbolic links or no atomic rename (${errno(cause)})`,
+      { cause, hint: 'FAT and exFAT cannot; put the state directory on ext4, xfs, btrfs or f2fs' },
+    )
+  } finally {
+    remove(probe)
+  }
 }
 
 /** Removes a file or link if it is there. */

@@ -5,15 +5,16 @@
  * asked for again with the same key, and the server answers the same request with the same
  * certificate. What comes back is judged before it is stored; nothing of a refused reply is kept.
  */
+import { createHash } from 'node:crypto'
 import { certificateId, judgeChain, readCertificates } from './certificate.ts'
 import type { Claim } from './claim.ts'
 import { type Clock, systemClock } from './clock.ts'
-import type { Credential, Issued } from './credential.ts'
+import type { Credential, Issued, RequestRecord } from './credential.ts'
 import { createCertificationRequest } from './csr.ts'
 import { CertvendError } from './errors.ts'
 import type { KeyAlgorithm } from './key.ts'
 import { type Backoff, retrying } from './retry.ts'
-import type { Send } from './send.ts'
+import type { Send, SendRequest } from './send.ts'
 import type { CredentialStore } from './store.ts'
 import { parseTrustAnchors } from './trust.ts'
 import { resolve, type VendingServer } from './vending-server.ts'
@@ -76,33 +77,72 @@ export async function enroll(
 ): Promise<Credential> {
   const { clock = systemClock, log = ignore, signal } = options
   signal?.throwIfAborted()
+  const before = store.pending()
   const pending = store.begin(options.keyAlgorithm)
-  log({ event: 'enroll.key', generation: pending.generation })
+  if (pending.generation !== before?.generation)
+    log({ event: 'enroll.key', generation: pending.generation })
+  keepAppointment(pending.request, clock.now())
   const csr = await createCertificationRequest(pending.privateKey, claim.deviceSerial)
   const send = await channel(server, options)
   log({ event: 'enroll.request', host: server.url.host })
-  const response = await send(
-    {
-      method: 'POST',
-      url: resolve(server, paths.enroll),
-      headers: {
-        accept: `${mediaTypes.json}, ${mediaTypes.problem}`,
-        authorization: `Bearer ${claim.token}`,
-        'content-type': mediaTypes.json,
-      },
-      body: JSON.stringify({ deviceSerial: claim.deviceSerial, csr }),
-    },
-    exchangeLimits(options),
-  )
-  const reply = judgeReply(response, parseEnrollReply, {
-    host: server.url.host,
-    now: clock.now(),
-    secret: claim.token,
+  try {
+    const response = await send(enrollRequest(server, claim, csr), exchangeLimits(options))
+    const reply = judgeReply(response, parseEnrollReply, {
+      host: server.url.host,
+      now: clock.now(),
+      secret: claim.token,
+    })
+    const issued = judgeIssued(reply, claim, pending.privateKey, clock.now())
+    const credential = store.issue(issued)
+    log({ event: 'enroll.done', thingName: issued.thingName, certificateId: issued.certificateId })
+    return credential
+  } catch (error) {
+    rememberAppointment(store, pending.request, server, error, clock.now())
+    throw error
+  }
+}
+
+const enrollRequest = (server: VendingServer, claim: Claim, csr: string): SendRequest => ({
+  method: 'POST',
+  url: resolve(server, paths.enroll),
+  headers: {
+    accept: `${mediaTypes.json}, ${mediaTypes.problem}`,
+    authorization: `Bearer ${claim.token}`,
+    'content-type': mediaTypes.json,
+  },
+  body: JSON.stringify({ deviceSerial: claim.deviceSerial, csr }),
+})
+
+/** An agreed moment an hour or more away is kept across restarts; nearer ones are not worth a write. */
+const worthWritingMs = 60 * 60_000
+
+function rememberAppointment(
+  store: CredentialStore,
+  earlier: RequestRecord | undefined,
+  server: VendingServer,
+  error: unknown,
+  now: Date,
+): void {
+  if (!(error instanceof CertvendError) || !error.retryAt) return
+  if (error.retryAt.getTime() - now.getTime() < worthWritingMs) return
+  store.recordRequest({
+    dialect: 'certvend',
+    urlHash: createHash('sha256').update(server.url.href).digest('hex'),
+    sentAt: now,
+    attempts: (earlier?.attempts ?? 0) + 1,
+    notBefore: error.retryAt,
   })
-  const issued = judgeIssued(reply, claim, pending.privateKey, clock.now())
-  const credential = store.issue(issued)
-  log({ event: 'enroll.done', thingName: issued.thingName, certificateId: issued.certificateId })
-  return credential
+}
+
+function keepAppointment(request: RequestRecord | undefined, now: Date): void {
+  const { sentAt, notBefore } = request ?? {}
+  // A clock that shows a time before the request was sent says nothing about the appointment.
+  if (!sentAt || !notBefore || now < sentAt || now >= notBefore) return
+  throw new CertvendError(
+    'ERR_SERVER_BUSY',
+    `the vending server asked not to be asked before ${notBefore.toISOString()}`,
+    { retryAt: notBefore },
+  )
 }
 
 /** The certificate fits our key and device, now. */

@@ -18,6 +18,7 @@ import {
   createFile,
   type Lock,
   makeDirectory,
+  probeLinks,
   remove,
   removeDirectory,
   replaceFile,
@@ -89,8 +90,14 @@ export async function openCredentialStore(directory?: string): Promise<Credentia
       )
     makeDirectory(root)
     const taken = takeLock(at('lock'))
+    try {
+      reload() // what was seen before the lock may have changed
+      if (seen.newest === 0) probeLinks(root)
+    } catch (error) {
+      taken.release()
+      throw error
+    }
     held = taken
-    reload() // what was seen before the lock may have changed
   }
 
   function mend(mending: Mending): void {
@@ -145,11 +152,6 @@ export async function openCredentialStore(directory?: string): Promise<Credentia
     if (pending?.state !== 'requested')
       throw new TypeError('nothing is requested; call begin first')
     return pending
-  }
-
-  function dropPending(): void {
-    remove(at('pending'))
-    syncDirectory(root)
   }
 
   heal()
@@ -228,7 +230,8 @@ export async function openCredentialStore(directory?: string): Promise<Credentia
       lock()
       const { pending } = seen
       if (!pending) return
-      dropPending()
+      remove(at('pending'))
+      syncDirectory(root)
       removeDirectory(home(pending.generation))
       reload()
     },
