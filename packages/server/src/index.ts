@@ -1,1 +1,45 @@
-export {}
+export { type Clock, systemClock } from './clock.ts'
+export type { EnrollmentOptions } from './enrollment.ts'
+export type { FailureLimits } from './failures.ts'
+export {
+  createHandler,
+  type Handler,
+  type HandlerOptions,
+  type RequestContext,
+} from './handler.ts'
+export type { Issuer } from './issuer/issuer.ts'
+export { createLocalIssuer, type LocalIssuerOptions, openDeviceCa } from './issuer/local.ts'
+export { type Listener, type ListenOptions, listen } from './listen.ts'
+export { jsonLog, type Log, type LogEvent, silent } from './log.ts'
+export type { Authority, ServerIdentity } from './pki.ts'
+export { type JudgedRequest, type Judgement, judgeRequest } from './policy.ts'
+export { openLibsqlRegistry } from './registry/libsql.ts'
+export {
+  type AuditEvent,
+  type AuditName,
+  type Certificate,
+  type CertificateStatus,
+  type Claim,
+  type ClaimOutcome,
+  type ClaimRefusal,
+  type Device,
+  type DeviceDescription,
+  type DeviceState,
+  deviceState,
+  type Issued,
+  isInForce,
+  isRegistryBusy,
+  type Registry,
+  type Reservation,
+  type ReserveRequest,
+  registryBusy,
+  reservationMs,
+} from './registry/registry.ts'
+export { openServerChain, type ServerChain } from './tls.ts'
+export {
+  createTokenJudge,
+  generateToken,
+  hashToken,
+  type StoredToken,
+  type TokenJudge,
+} from './tokens.ts'

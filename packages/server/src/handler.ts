@@ -1,0 +1,179 @@
+/**
+ * The vending machine as one function: WHATWG Request in, Response out; no sockets, no process state.
+ *
+ * Order of judgement: route → method → media type → body and certification request → token → state
+ * of the claim. Errors leave as problem documents, everything with `Cache-Control: no-store`, and
+ * whatever says "later" says when. See `docs/protocol.md`.
+ */
+import {
+  type CaCertificates,
+  type Endpoint,
+  type EnrollReply,
+  isToken,
+  limits,
+  mediaTypes,
+  parseEnrollRequest,
+  paths,
+} from '@certvend/client/wire'
+import { second } from './clock.ts'
+import { createEnroll, type EnrollmentOptions } from './enrollment.ts'
+import { judgeRequest } from './policy.ts'
+import { type Problem, renderJson, renderProblem } from './problem.ts'
+import { isRegistryBusy } from './registry/registry.ts'
+
+export interface HandlerOptions extends EnrollmentOptions {
+  /** Where devices connect to, handed to them with the certificate. */
+  readonly endpoint: Endpoint
+}
+
+/** What the front door knows about a request and the request itself does not say. */
+export interface RequestContext {
+  /** The caller's address, from the socket or from API Gateway's context; never from a header. */
+  readonly remoteAddress: string
+}
+
+/** Never rejects. */
+export type Handler = (request: Request, context: RequestContext) => Promise<Response>
+
+type Route = (request: Request, context: RequestContext) => Promise<Response | Problem>
+type Operation = {
+  readonly name: string
+  readonly methods: readonly string[]
+  readonly answer: Route
+}
+
+const isProblem = (value: Response | Problem): value is Problem => !(value instanceof Response)
+
+/** Makes the vending machine. */
+export function createHandler(options: HandlerOptions): Handler {
+  const { registry, issuer, endpoint, log, clock } = options
+  const enroll = createEnroll(options)
+
+  const answerEnroll: Route = async (request, { remoteAddress }) => {
+    const refused = judgeHeaders(request)
+    if (refused) return refused
+    const body = await readBody(request)
+    if (!body)
+      return {
+        code: 'request-too-large',
+        detail: `a request body has at most ${limits.requestBytes} bytes`,
+      }
+    const parsed = parseEnrollRequest(body)
+    if (!parsed.ok) return { code: 'malformed-request', detail: parsed.reason }
+    const { deviceSerial, csr } = parsed.value
+    const judged = judgeRequest(csr, deviceSerial)
+    if (!judged.ok) return { code: 'csr-refused', detail: judged.reason }
+    const token = bearerToken(request)
+    const result = await enroll(
+      { deviceSerial, remoteAddress, ...(token !== undefined && { token }) },
+      judged.request,
+    )
+    if (!result.ok) {
+      const { code, detail } = result.problem
+      const who = { deviceSerial, remoteAddress }
+      log({ event: 'refused', operation: 'enroll', problem: code, reason: detail, ...who })
+      return result.problem
+    }
+    const { device, certificate } = result
+    const { certificateId, certificateChain } = certificate
+    const { thingName } = device
+    log({ event: 'enrolled', deviceSerial, thingName, certificateId, remoteAddress })
+    return renderJson({
+      deviceSerial,
+      thingName,
+      certificateId,
+      certificateChain: [...certificateChain],
+      endpoint,
+    } satisfies EnrollReply)
+  }
+
+  const answerCaCertificates: Route = async () =>
+    renderJson({
+      deviceCa: [...(await issuer.caCertificates())],
+      trustAnchors: endpoint.trustAnchors,
+    } satisfies CaCertificates)
+
+  const answerHealth: Route = async () => {
+    await registry.check()
+    return renderJson({ status: 'ok' })
+  }
+
+  const operations: ReadonlyMap<string, Operation> = new Map([
+    [paths.enroll, { name: 'enroll', methods: ['POST'], answer: answerEnroll }],
+    [paths.cacerts, { name: 'cacerts', methods: ['GET', 'HEAD'], answer: answerCaCertificates }],
+    ['/healthz', { name: 'healthz', methods: ['GET', 'HEAD'], answer: answerHealth }],
+  ])
+
+  async function answer(request: Request, context: RequestContext): Promise<Response | Problem> {
+    const operation = operations.get(new URL(request.url).pathname)
+    if (!operation) return { code: 'not-found', detail: 'no such operation' }
+    if (!operation.methods.includes(request.method)) {
+      const allow = operation.methods.join(', ')
+      return { code: 'method-not-allowed', detail: `allowed: ${allow}`, headers: { allow } }
+    }
+    try {
+      return await operation.answer(request, context)
+    } catch (error) {
+      return failure(error, operation.name)
+    }
+  }
+
+  function failure(error: unknown, operation: string): Problem {
+    const reason = error instanceof Error ? error.message : String(error)
+    log({ level: 'error', event: 'failed', operation, reason })
+    if (isRegistryBusy(error) || operation === 'healthz')
+      return {
+        code: 'busy',
+        detail: 'the registry does not answer now',
+        retryAfterMs: 2 * second,
+      }
+    return {
+      code: 'internal',
+      detail: 'see the log of the vending server',
+      retryAfterMs: 30 * second,
+    }
+  }
+
+  return async (request, context) => {
+    const startedAt = clock.now().getTime()
+    const result = await answer(request, context)
+    const response = isProblem(result) ? renderProblem(result) : result
+    log({
+      event: 'request',
+      operation: operations.get(new URL(request.url).pathname)?.name ?? 'unknown',
+      status: response.status,
+      remoteAddress: context.remoteAddress,
+      durationMs: clock.now().getTime() - startedAt,
+    })
+    return response
+  }
+}
+
+function judgeHeaders(request: Request): Problem | undefined {
+  const [mediaType = ''] = (request.headers.get('content-type') ?? '').split(';')
+  if (mediaType.trim().toLowerCase() !== mediaTypes.json)
+    return { code: 'unsupported-media-type', detail: `send ${mediaTypes.json}` }
+  const encoding = request.headers.get('content-encoding')?.trim().toLowerCase() ?? 'identity'
+  return encoding === 'identity'
+    ? undefined
+    : { code: 'unsupported-media-type', detail: 'send the body without content coding' }
+}
+
+/** The body, or undefined as soon as it is longer than a server reads. */
+async function readBody(request: Request): Promise<Uint8Array | undefined> {
+  if (Number(request.headers.get('content-length') ?? 0) > limits.requestBytes) return undefined
+  const chunks: Uint8Array[] = []
+  let length = 0
+  for await (const chunk of request.body ?? []) {
+    length += chunk.byteLength
+    if (length > limits.requestBytes) return undefined
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+/** The token of `Authorization: Bearer` (RFC 6750 section 2.1), if there is one that could be one. */
+function bearerToken(request: Request): string | undefined {
+  const [, token] = /^Bearer +(\S+)$/i.exec(request.headers.get('authorization') ?? '') ?? []
+  return isToken(token) ? token : undefined
+}
