@@ -3,7 +3,6 @@
  *
  * ECDSA P-256 with SHA-256 throughout, unless a test asks for another key. No I/O and no clock.
  */
-import 'reflect-metadata'
 import {
   createPrivateKey,
   createPublicKey,
@@ -13,7 +12,7 @@ import {
   webcrypto,
 } from 'node:crypto'
 import { isIP } from 'node:net'
-import * as x509 from '@peculiar/x509'
+import * as x509 from './x509.ts'
 
 /** A CA that can sign: its certificate (PEM) and its private key. */
 export interface Authority {

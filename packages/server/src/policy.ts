@@ -6,9 +6,8 @@
  * with SHA-256 or better, and its subject's one CN is the device serial. Nothing else in it is
  * honoured: the issuer takes the key and makes up the rest.
  */
-import 'reflect-metadata'
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto'
-import * as x509 from '@peculiar/x509'
+import * as x509 from './x509.ts'
 
 /** A request that was judged good, reduced to what an issuer may use. */
 export interface JudgedRequest {

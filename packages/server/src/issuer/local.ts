@@ -6,11 +6,11 @@
  */
 import { createHash, createPrivateKey, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
-import * as x509 from '@peculiar/x509'
 import { type Clock, day, later, minute } from '../clock.ts'
 import { type Authority, keyPurpose, makeCa, privateKeyPem, sign } from '../pki.ts'
 import type { Issued } from '../registry/registry.ts'
 import { ensurePrivateDirectory, readOrCreate, replaceFile } from '../safe-file.ts'
+import * as x509 from '../x509.ts'
 import type { Issuer } from './issuer.ts'
 
 export interface LocalIssuerOptions {

@@ -1,0 +1,81 @@
+/** How a device reads, for people and for programs. No token and no hash of one is ever shown. */
+import {
+  type AuditEvent,
+  type Certificate,
+  type Device,
+  deviceState,
+} from '../registry/registry.ts'
+
+export const deviceLineHeading: string = columns('SERIAL', 'STATE', 'THING', 'CERTIFICATE UNTIL')
+
+/** One line of `device list`. */
+export function deviceLine(
+  device: Device,
+  certificates: readonly Certificate[],
+  now: Date,
+): string {
+  const current = certificates.find((certificate) => certificate.status === 'ACTIVE')
+  return columns(
+    device.deviceSerial,
+    deviceState(device, now),
+    device.thingName,
+    current ? current.notAfter.toISOString() : '-',
+  )
+}
+
+function columns(...cells: readonly [string, string, string, string]): string {
+  const widths = [24, 10, 24, 0]
+  return `${cells
+    .map((cell, index) => cell.padEnd(widths[index]!))
+    .join('  ')
+    .trimEnd()}\n`
+}
+
+/** `--json` of a device. */
+export function deviceDocument(device: Device, certificates: readonly Certificate[], now: Date) {
+  const { claim, ...rest } = device
+  const { token, ...facts } = claim
+  return {
+    ...rest,
+    state: deviceState(device, now),
+    claim: { ...facts, token: token ? (token.kind === 'scrypt' ? 'weak' : 'strong') : 'none' },
+    certificates: certificates.map(({ certificateChain: _, ...certificate }) => certificate),
+  }
+}
+
+/** `device show`. */
+export function describeDevice(
+  device: Device,
+  certificates: readonly Certificate[],
+  events: readonly AuditEvent[],
+  now: Date,
+): string {
+  const { claim } = device
+  const lines: string[] = []
+  const fact = (name: string, value: string | undefined) => {
+    if (value !== undefined) lines.push(`${`${name}:`.padEnd(14)}${value}`)
+  }
+  fact('serial', device.deviceSerial)
+  fact('state', deviceState(device, now))
+  fact('thing', device.thingName)
+  fact('policy', device.policyName)
+  fact('thing type', device.thingType)
+  for (const [name, value] of Object.entries(device.attributes ?? {})) fact(name, value)
+  fact('token', claim.token ? (claim.token.kind === 'scrypt' ? 'weak' : 'strong') : 'none')
+  fact('open until', claim.publicKey ? undefined : claim.openUntil?.toISOString())
+  fact('key', claim.publicKey)
+  fact('added', device.createdAt.toISOString())
+  for (const certificate of certificates) {
+    lines.push('', `certificate ${certificate.certificateId}`)
+    lines.push(`  ${certificate.status}, until ${certificate.notAfter.toISOString()}`)
+    const { confirmedAt } = certificate
+    lines.push(`  ${confirmedAt ? `first session ${confirmedAt.toISOString()}` : 'no session yet'}`)
+  }
+  if (events.length > 0) lines.push('', 'latest events')
+  for (const { at, name, note, remoteAddress } of events) {
+    const alarm = name === 'claim-conflict' || name === 'key-conflict' ? '  ALARM' : ''
+    const rest = [note, remoteAddress && `from ${remoteAddress}`].filter(Boolean).join(', ')
+    lines.push(`  ${at.toISOString()}  ${name}${rest ? `  ${rest}` : ''}${alarm}`)
+  }
+  return `${lines.join('\n')}\n`
+}

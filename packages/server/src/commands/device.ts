@@ -1,0 +1,310 @@
+/** `certvend-server device …`: what an operator says about devices. */
+import { readFile } from 'node:fs/promises'
+import { isThingName, isToken } from '@certvend/client/wire'
+import type { Command } from 'commander'
+import { day, later } from '../clock.ts'
+import { dataDirectory, openRegistry } from '../data-directory.ts'
+import { failure } from '../failure.ts'
+import { type Device, isInForce, type Registry } from '../registry/registry.ts'
+import { print, say, type Terminal } from '../terminal.ts'
+import { generateToken, hashToken, type StoredToken } from '../tokens.ts'
+import { attribute, deviceSerial, policyName, thingName } from './arguments.ts'
+import { describeDevice, deviceDocument, deviceLine, deviceLineHeading } from './device-text.ts'
+
+interface CommonOptions {
+  dataDir?: string
+  json?: true
+}
+
+interface AddOptions extends CommonOptions {
+  thingName?: string
+  policy?: string
+  thingType?: string
+  attribute: Readonly<Record<string, string>>
+  tokenFile?: string
+}
+
+interface RearmOptions extends CommonOptions {
+  keepToken?: true
+  revoke?: true
+  tokenFile?: string
+}
+
+const examples = `
+Add a device and keep its token, which is shown this once, in a file of its own:
+
+  $ (umask 077; certvend-server device add SN-0001 > SN-0001.token)
+
+Add a device whose token was burned in by its maker:
+
+  $ certvend-server device add SN-0002 --token-file burned-in.token
+
+See what became of it, and let it enroll again after its disk was replaced:
+
+  $ certvend-server device show SN-0001
+  $ certvend-server device rearm SN-0001 --revoke > SN-0001.token
+
+These commands work while 'serve' runs on the same data directory.
+`
+
+/** How long a re-armed claim waits for its key. */
+const rearmMs = day
+
+export function addDeviceCommands(program: Command, terminal: Terminal): void {
+  const group = program
+    .command('device')
+    .description('add devices, look at them, re-arm and remove them')
+    .addHelpText('after', examples)
+
+  const command = (name: string, description: string): Command => {
+    const made = group
+      .command(name)
+      .description(description)
+      .option('--data-dir <directory>', 'where everything is kept (default: ./certvend-data)')
+      .option('--json', 'print JSON')
+    return name === 'list' ? made : made.argument('<serial>', 'the device serial', deviceSerial)
+  }
+  const using =
+    <Options extends CommonOptions>(
+      work: (registry: Registry, serial: string, options: Options) => Promise<void>,
+      create = false,
+    ) =>
+    async (serial: string, options: Options) => {
+      const directory = dataDirectory(options.dataDir, terminal.env)
+      const registry = await openRegistry(directory, create)
+      try {
+        await work(registry, serial, options)
+      } finally {
+        await registry.close()
+      }
+    }
+
+  command('add', 'add a device; prints its token, once')
+    .option(
+      '--thing-name <name>',
+      'its thing name and MQTT client id (default: the serial)',
+      thingName,
+    )
+    .option('--policy <name>', 'policy to attach to its certificates', policyName)
+    .option('--thing-type <name>', 'type of the thing', thingName)
+    .option('--attribute <name=value>', 'attribute of the thing; may be repeated', attribute, {})
+    .option('--token-file <file>', "take the token in this file instead; '-' is standard input")
+    .action(
+      using<AddOptions>(
+        (registry, serial, options) => add(registry, serial, options, terminal),
+        true,
+      ),
+    )
+
+  const list = using<CommonOptions>(async (registry, _, options) => {
+    if (!options.json) terminal.out(deviceLineHeading)
+    for await (const device of everyDevice(registry)) {
+      const certificates = await registry.certificates(device.deviceSerial)
+      if (options.json) print(terminal, deviceDocument(device, certificates, terminal.clock.now()))
+      else terminal.out(deviceLine(device, certificates, terminal.clock.now()))
+    }
+  })
+  command('list', 'list all devices; with --json one document per line').action(
+    (options: CommonOptions) => list('', options),
+  )
+
+  command('show', 'show a device, its certificates and its latest events').action(
+    using<CommonOptions>(async (registry, serial, options) => {
+      const device = await find(registry, serial)
+      const certificates = await registry.certificates(serial)
+      const events = await latestEvents(registry, serial)
+      const now = terminal.clock.now()
+      if (options.json) print(terminal, { ...deviceDocument(device, certificates, now), events })
+      else terminal.out(describeDevice(device, certificates, events, now))
+    }),
+  )
+
+  for (const [name, disabled] of [
+    ['disable', true],
+    ['enable', false],
+  ] as const)
+    command(
+      name,
+      disabled ? 'refuse a device until it is enabled' : 'accept a disabled device again',
+    ).action(
+      using<CommonOptions>(async (registry, serial, options) => {
+        if (!(await registry.setDisabled(serial, disabled, terminal.clock.now())))
+          throw noSuchDevice(serial)
+        say(terminal, `${name}d ${serial}`)
+        if (options.json) print(terminal, { deviceSerial: serial, disabled })
+      }),
+    )
+
+  command('rearm', 'let a device enroll once more, within 24 hours; prints its new token, once')
+    .option('--keep-token', 'keep the token it has (for tokens that are burned in)')
+    .option('--token-file <file>', "take the token in this file instead; '-' is standard input")
+    .option('--revoke', 'revoke its certificates now, not when the new one has connected')
+    .action(
+      using<RearmOptions>((registry, serial, options) =>
+        rearm(registry, serial, options, terminal),
+      ),
+    )
+
+  command('remove', 'forget a device')
+    .option('--revoke', 'also revoke its certificates')
+    .action(
+      using<CommonOptions & { revoke?: true }>(async (registry, serial, options) => {
+        const now = terminal.clock.now()
+        const held = await registry.certificates(serial)
+        await find(registry, serial)
+        if (!options.revoke && held.some((certificate) => isInForce(certificate, now)))
+          throw failure(
+            3,
+            `${serial} holds a certificate that is in force`,
+            `to revoke it too: certvend-server device remove ${serial} --revoke`,
+          )
+        if (!(await registry.remove(serial, now))) throw noSuchDevice(serial)
+        say(terminal, `removed ${serial}`)
+        if (options.json) print(terminal, { deviceSerial: serial, removed: true })
+      }),
+    )
+}
+
+async function add(
+  registry: Registry,
+  serial: string,
+  options: AddOptions,
+  terminal: Terminal,
+): Promise<void> {
+  const name = options.thingName ?? serial
+  if (!isThingName(name))
+    throw failure(
+      2,
+      `${serial} cannot be a thing name, which has no dots`,
+      `name one: certvend-server device add ${serial} --thing-name ${serial.replaceAll('.', '-')}`,
+    )
+  const { token, stored } = await newToken(options.tokenFile, terminal)
+  const outcome = await registry.add(
+    {
+      deviceSerial: serial,
+      thingName: name,
+      ...(options.policy !== undefined && { policyName: options.policy }),
+      ...(options.thingType !== undefined && { thingType: options.thingType }),
+      ...(Object.keys(options.attribute).length > 0 && { attributes: options.attribute }),
+    },
+    stored,
+    terminal.clock.now(),
+  )
+  if (outcome === 'serial-taken')
+    throw failure(
+      3,
+      `there is a device ${serial} already`,
+      `see it: certvend-server device show ${serial}; a new token: certvend-server device rearm ${serial}`,
+    )
+  if (outcome === 'thing-name-taken')
+    throw failure(
+      3,
+      `another device has the thing name ${name}`,
+      'two devices of one name would take over each other; choose another --thing-name',
+    )
+  handOver(terminal, { deviceSerial: serial, thingName: name }, token, stored, options)
+  say(terminal, `added ${serial}${token ? '; its token is shown only now' : ''}`)
+}
+
+async function rearm(
+  registry: Registry,
+  serial: string,
+  options: RearmOptions,
+  terminal: Terminal,
+): Promise<void> {
+  if (options.keepToken && options.tokenFile !== undefined)
+    throw failure(2, '--keep-token and --token-file exclude each other', 'give one of them')
+  const { claim } = await find(registry, serial)
+  if (options.keepToken && !claim.token)
+    throw failure(2, `${serial} has no token to keep`, 'leave --keep-token out')
+  const now = terminal.clock.now()
+  const openUntil = later(now, rearmMs)
+  const { token, stored } = options.keepToken
+    ? { stored: 'keep' as const }
+    : await newToken(options.tokenFile, terminal)
+  const revoke = options.revoke === true
+  if (!(await registry.rearm(serial, { token: stored, openUntil, revoke }, now)))
+    throw noSuchDevice(serial)
+  if (stored === 'keep') {
+    say(terminal, 'warning: whoever knows the old token can use it for 24 hours')
+    if (options.json) print(terminal, { deviceSerial: serial, openUntil })
+  } else handOver(terminal, { deviceSerial: serial, openUntil }, token, stored, options)
+  say(terminal, `re-armed ${serial} for one key until ${openUntil.toISOString()}`)
+}
+
+/** The token that was generated, or none if it came from a file; and what to store of it. */
+async function newToken(
+  tokenFile: string | undefined,
+  terminal: Terminal,
+): Promise<{ token?: string; stored: StoredToken }> {
+  if (tokenFile === undefined) {
+    const token = generateToken()
+    return { token, stored: await hashToken(token, 'generated') }
+  }
+  const text = tokenFile === '-' ? await terminal.readInput() : await readTokenFile(tokenFile)
+  const token = text.trim()
+  if (!isToken(token))
+    throw failure(
+      2,
+      `${tokenFile === '-' ? 'standard input' : tokenFile} does not hold a token`,
+      'a token is one line of 8 to 512 letters, digits or any of - . _ ~ + / with = at the end',
+    )
+  return { stored: await hashToken(token, 'imported') }
+}
+
+async function readTokenFile(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8')
+  } catch (error) {
+    throw failure(
+      2,
+      `cannot read ${path}: ${(error as NodeJS.ErrnoException).code}`,
+      'check the path',
+    )
+  }
+}
+
+/** Shows a new token, and says of an imported one that it is weak. */
+function handOver(
+  terminal: Terminal,
+  document: Record<string, unknown>,
+  token: string | undefined,
+  stored: StoredToken,
+  options: CommonOptions,
+): void {
+  const weak = stored.kind === 'scrypt'
+  if (options.json) print(terminal, { ...document, ...(token ? { token } : { weak }) })
+  else if (token) terminal.out(`${token}\n`)
+  if (weak) say(terminal, 'warning: the token is weak; it could be found by trying')
+}
+
+async function find(registry: Registry, serial: string): Promise<Device> {
+  const device = await registry.find(serial)
+  if (!device) throw noSuchDevice(serial)
+  return device
+}
+
+const noSuchDevice = (serial: string) =>
+  failure(3, `there is no device ${serial}`, 'see all of them: certvend-server device list')
+
+async function* everyDevice(registry: Registry): AsyncGenerator<Device> {
+  let after = ''
+  for (;;) {
+    const page = await registry.list({ after, limit: 500 })
+    yield* page
+    const last = page.at(-1)
+    if (!last) return
+    after = last.deviceSerial
+  }
+}
+
+async function latestEvents(registry: Registry, serial: string) {
+  let latest: Awaited<ReturnType<Registry['events']>> = []
+  for (let after = 0; ; ) {
+    const page = await registry.events({ deviceSerial: serial, after, limit: 500 })
+    const last = page.at(-1)
+    if (!last) return latest
+    after = last.id
+    latest = [...latest, ...page].slice(-20)
+  }
+}
