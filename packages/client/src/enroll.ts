@@ -5,28 +5,26 @@
  * asked for again with the same key, and the server answers the same request with the same
  * certificate. What comes back is judged before it is stored; nothing of a refused reply is kept.
  */
-import { createHash } from 'node:crypto'
-import { certificateId, judgeChain, readCertificates } from './certificate.ts'
+import { keepAppointment, rememberAppointment } from './appointment.ts'
 import type { Claim } from './claim.ts'
 import { type Clock, systemClock } from './clock.ts'
-import type { Credential, Issued, RequestRecord } from './credential.ts'
+import type { Credential } from './credential.ts'
 import { createCertificationRequest } from './csr.ts'
-import { CertvendError } from './errors.ts'
+import type { CertvendError } from './errors.ts'
+import { judgeVended } from './issued.ts'
 import type { KeyAlgorithm } from './key.ts'
 import { type Backoff, retrying } from './retry.ts'
-import type { Send, SendRequest } from './send.ts'
+import type { Send } from './send.ts'
 import type { CredentialStore } from './store.ts'
-import { parseTrustAnchors } from './trust.ts'
-import { resolve, type VendingServer } from './vending-server.ts'
+import type { VendingServer } from './vending-server.ts'
 import { judgeReply } from './verdict.ts'
 import {
   type CaCertificates,
-  type EnrollReply,
   limits,
   mediaTypes,
   parseCaCertificates,
-  parseEnrollReply,
   paths,
+  resolve,
 } from './wire.ts'
 
 /** What happens on the way, for logs and progress; holds no secret. */
@@ -86,108 +84,26 @@ export async function enroll(
   const send = await channel(server, options)
   log({ event: 'enroll.request', host: server.url.host })
   try {
-    const response = await send(enrollRequest(server, claim, csr), exchangeLimits(options))
-    const reply = judgeReply(response, parseEnrollReply, {
+    const response = await send(
+      server.dialect.request({ url: server.url, claim, csr }),
+      exchangeLimits(options),
+    )
+    const vended = server.dialect.read(response, {
       host: server.url.host,
       now: clock.now(),
       secret: claim.token,
     })
-    const issued = judgeIssued(reply, claim, pending.privateKey, clock.now())
+    const issued = judgeVended(vended, {
+      deviceSerial: claim.deviceSerial,
+      key: pending.privateKey,
+      now: clock.now(),
+    })
     const credential = store.issue(issued)
     log({ event: 'enroll.done', thingName: issued.thingName, certificateId: issued.certificateId })
     return credential
   } catch (error) {
-    rememberAppointment(store, pending.request, server, error, clock.now())
+    rememberAppointment(store, server, { error, earlier: pending.request, now: clock.now() })
     throw error
-  }
-}
-
-const enrollRequest = (server: VendingServer, claim: Claim, csr: string): SendRequest => ({
-  method: 'POST',
-  url: resolve(server, paths.enroll),
-  headers: {
-    accept: `${mediaTypes.json}, ${mediaTypes.problem}`,
-    authorization: `Bearer ${claim.token}`,
-    'content-type': mediaTypes.json,
-  },
-  body: JSON.stringify({ deviceSerial: claim.deviceSerial, csr }),
-})
-
-/** An agreed moment an hour or more away is kept across restarts; nearer ones are not worth a write. */
-const worthWritingMs = 60 * 60_000
-
-function rememberAppointment(
-  store: CredentialStore,
-  earlier: RequestRecord | undefined,
-  server: VendingServer,
-  error: unknown,
-  now: Date,
-): void {
-  if (!(error instanceof CertvendError) || !error.retryAt) return
-  if (error.retryAt.getTime() - now.getTime() < worthWritingMs) return
-  store.recordRequest({
-    dialect: 'certvend',
-    urlHash: createHash('sha256').update(server.url.href).digest('hex'),
-    sentAt: now,
-    attempts: (earlier?.attempts ?? 0) + 1,
-    notBefore: error.retryAt,
-  })
-}
-
-function keepAppointment(request: RequestRecord | undefined, now: Date): void {
-  const { sentAt, notBefore } = request ?? {}
-  // A clock that shows a time before the request was sent says nothing about the appointment.
-  if (!sentAt || !notBefore || now < sentAt || now >= notBefore) return
-  throw new CertvendError(
-    'ERR_SERVER_BUSY',
-    `the vending server asked not to be asked before ${notBefore.toISOString()}`,
-    { retryAt: notBefore },
-  )
-}
-
-/** The certificate fits our key and device, now. */
-function judgeIssued(
-  reply: EnrollReply,
-  { deviceSerial }: Claim,
-  { publicKey }: Credential['privateKey'],
-  now: Date,
-): Issued {
-  const mismatch = (message: string): CertvendError =>
-    new CertvendError('ERR_CERTIFICATE_MISMATCH', message)
-  const malformed = (message: string, cause: unknown): CertvendError =>
-    new CertvendError('ERR_REPLY_MALFORMED', message, { cause })
-  if (reply.deviceSerial !== deviceSerial)
-    throw mismatch('the certificate is for another device serial')
-  let chain: ReturnType<typeof readCertificates>
-  try {
-    chain = readCertificates(reply.certificateChain.join(''))
-  } catch (cause) {
-    throw malformed(`the certificate chain cannot be read: ${(cause as Error).message}`, cause)
-  }
-  judgeChain(chain, { publicKey, now })
-  if (!chain[0] || certificateId(chain[0]) !== reply.certificateId)
-    throw mismatch('certificateId is not the SHA-256 of the certificate')
-  try {
-    parseTrustAnchors(reply.endpoint.trustAnchors)
-  } catch (cause) {
-    throw malformed(
-      `a trust anchor of the MQTT server cannot be used: ${(cause as Error).message}`,
-      cause,
-    )
-  }
-  return {
-    deviceSerial,
-    thingName: reply.thingName,
-    certificateId: reply.certificateId,
-    certificateChain: chain.map(String).join(''),
-    endpoint: {
-      host: reply.endpoint.host,
-      port: reply.endpoint.port,
-      ...(reply.endpoint.alpn === undefined ? {} : { alpn: reply.endpoint.alpn }),
-      trustAnchors: reply.endpoint.trustAnchors,
-    },
-    keyOrigin: 'device',
-    issuedAt: now,
   }
 }
 
@@ -235,7 +151,11 @@ export async function fetchCaCertificates(
 ): Promise<CaCertificates> {
   const send = await channel(server, options)
   const response = await send(
-    { method: 'GET', url: resolve(server, paths.cacerts), headers: { accept: mediaTypes.json } },
+    {
+      method: 'GET',
+      url: resolve(server.url, paths.cacerts),
+      headers: { accept: mediaTypes.json },
+    },
     exchangeLimits(options),
   )
   return judgeReply(response, parseCaCertificates, {

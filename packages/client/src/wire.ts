@@ -16,6 +16,10 @@ export const paths = {
   cacerts: '/v1/cacerts',
 } as const
 
+/** The URL of one of {@link paths} below the vending server's, whose own path is a prefix. */
+export const resolve = (server: URL, path: string): URL =>
+  new URL(server.pathname.replace(/\/+$/, '') + path, server)
+
 export const mediaTypes = { json: 'application/json', problem: 'application/problem+json' } as const
 
 /** Largest request body a server reads and largest reply a client reads, in bytes. */
