@@ -10,7 +10,7 @@ import type { Clock } from './clock.ts'
 import { earliestPlausible } from './clock.ts'
 import { CertvendError, type ErrorCode } from './errors.ts'
 import type { Send, SendRequest, SendResponse } from './send.ts'
-import { anchorsExpire, type TrustAnchors, tlsOptions } from './trust.ts'
+import { anchorsExpire, isVerificationFailure, type TrustAnchors, tlsOptions } from './trust.ts'
 
 const networkCodes = new Set([
   'ENOTFOUND',
@@ -39,11 +39,7 @@ function classify(cause: unknown, host: string, sent: boolean, now: Date): Certv
     return is('ERR_SERVER_UNTRUSTED', `the certificate of ${host}, or its pin, has expired`)
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
     return is('ERR_SERVER_UNTRUSTED', (cause as Error).message)
-  if (
-    /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_|INVALID_|PATH_LENGTH|ERR_TLS_|HOSTNAME_)/.test(
-      code,
-    )
-  )
+  if (isVerificationFailure(code))
     return is('ERR_SERVER_UNTRUSTED', `no pin vouches for ${host} (${code})`)
   if (networkCodes.has(code)) return is('ERR_NETWORK', `cannot reach ${host} (${code})`)
   if (sent)

@@ -6,6 +6,7 @@
  */
 import { earliestPlausible } from './clock.ts'
 import { CertvendError } from './errors.ts'
+import { isVerificationFailure } from './trust.ts'
 
 interface Circumstances {
   readonly place: string
@@ -67,7 +68,7 @@ export function socketFailure(
     return is('ERR_CREDENTIAL_REFUSED', `${place} refused this device's certificate (${code})`)
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
     return is('ERR_SERVER_UNTRUSTED', (first as Error).message)
-  if (/^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_|INVALID_|PATH_LENGTH|HOSTNAME_)/.test(code))
+  if (isVerificationFailure(code))
     return is('ERR_SERVER_UNTRUSTED', `no trust anchor vouches for ${place} (${code})`)
   if (!secured)
     return is('ERR_NETWORK', `cannot open a connection to ${place}${code ? ` (${code})` : ''}`)

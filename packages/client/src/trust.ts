@@ -64,6 +64,15 @@ function checkServerIdentity(host: string, peer: PeerCertificate): Error | undef
       )
 }
 
+/**
+ * Whether Node's `code` says that verification failed. OpenSSL's rarer reasons (name constraints, a
+ * weak signature, an unknown critical extension) all arrive as `UNSPECIFIED`.
+ */
+export const isVerificationFailure = (code: string): boolean =>
+  /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_|CRL_|ERROR_IN_|INVALID_|PATH_LENGTH|HOSTNAME_|ERR_TLS_CERT_|UNSPECIFIED$)/.test(
+    code,
+  )
+
 /** What undici and `tls.connect` both take. */
 export type TlsOptions = Pick<
   ConnectionOptions,
