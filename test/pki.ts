@@ -1,0 +1,145 @@
+/**
+ * A throwaway PKI: authorities and end entities, as PEM. TLS judges them by the real clock, so they
+ * are valid from 2020 to 2049 unless a test says otherwise.
+ */
+import 'reflect-metadata'
+import { createHash, webcrypto } from 'node:crypto'
+import * as x509 from '@peculiar/x509'
+
+export type KeyType = 'EC' | 'RSA' | 'RSA-1024'
+
+export interface Certified {
+  readonly name: string
+  readonly keys: webcrypto.CryptoKeyPair
+  /** PEM. */
+  readonly certificate: string
+  /** PKCS#8 PEM. */
+  readonly privateKey: string
+}
+
+export const longAgo: Date = new Date('2020-01-01T00:00:00Z')
+export const yesteryear: Date = new Date('2021-01-01T00:00:00Z')
+export const farAhead: Date = new Date('2049-01-01T00:00:00Z')
+
+const { subtle } = webcrypto
+x509.cryptoProvider.set(webcrypto as never)
+
+export async function makeKeys(type: KeyType = 'EC'): Promise<webcrypto.CryptoKeyPair> {
+  const algorithm =
+    type === 'EC'
+      ? { name: 'ECDSA', namedCurve: 'P-256' }
+      : {
+          name: 'RSASSA-PKCS1-v1_5',
+          hash: 'SHA-256',
+          modulusLength: type === 'RSA' ? 2048 : 1024,
+          publicExponent: new Uint8Array([1, 0, 1]),
+        }
+  return (await subtle.generateKey(algorithm, true, ['sign', 'verify'])) as webcrypto.CryptoKeyPair
+}
+
+export interface CertificateOptions {
+  /** Default: itself. */
+  readonly issuer?: Certified
+  /** Default: fresh ones of the issuer's kind. */
+  readonly keys?: webcrypto.CryptoKeyPair
+  /** SubjectPublicKeyInfo to certify instead of `keys`. */
+  readonly publicKey?: Uint8Array
+  readonly ca?: boolean
+  readonly pathLength?: number
+  readonly dns?: readonly string[]
+  readonly ip?: readonly string[]
+  readonly extendedKeyUsage?: readonly ('serverAuth' | 'clientAuth')[]
+  readonly notBefore?: Date
+  readonly notAfter?: Date
+  /** Name constraints (RFC 5280 section 4.2.1.10): the only domain, up to 100 characters, below a CA. */
+  readonly permittedDomain?: string
+}
+
+/** Issues one certificate with subject `CN=<name>`. */
+export async function certify(name: string, options: CertificateOptions = {}): Promise<Certified> {
+  const { issuer, ca = false, dns = [], ip = [], extendedKeyUsage = [] } = options
+  const keys = options.keys ?? (await makeKeys())
+  const extensions: x509.Extension[] = [
+    new x509.BasicConstraintsExtension(ca, options.pathLength, true),
+  ]
+  if (ca)
+    extensions.push(
+      new x509.KeyUsagesExtension(
+        x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign,
+        true,
+      ),
+    )
+  if (extendedKeyUsage.length > 0)
+    extensions.push(
+      new x509.ExtendedKeyUsageExtension(
+        extendedKeyUsage.map((usage) => x509.ExtendedKeyUsage[usage]),
+      ),
+    )
+  if (dns.length + ip.length > 0)
+    extensions.push(
+      new x509.SubjectAlternativeNameExtension([
+        ...dns.map((value) => ({ type: 'dns' as const, value })),
+        ...ip.map((value) => ({ type: 'ip' as const, value })),
+      ]),
+    )
+  if (options.permittedDomain) {
+    const domain = Buffer.from(options.permittedDomain)
+    const { length } = domain
+    // permittedSubtrees [0] { GeneralSubtree { dNSName [2] } }
+    const head = [0x30, length + 6, 0xa0, length + 4, 0x30, length + 2, 0x82, length]
+    const value = Buffer.concat([Buffer.from(head), domain])
+    extensions.push(new x509.Extension('2.5.29.30', true, value))
+  }
+  const certificate = await x509.X509CertificateGenerator.create({
+    subject: `CN=${name}`,
+    issuer: `CN=${issuer?.name ?? name}`,
+    publicKey: (options.publicKey ?? keys.publicKey) as never,
+    signingKey: (issuer?.keys ?? keys).privateKey as never,
+    notBefore: options.notBefore ?? longAgo,
+    notAfter: options.notAfter ?? farAhead,
+    extensions,
+  })
+  return {
+    name,
+    keys,
+    certificate: `${certificate.toString('pem')}\n`,
+    privateKey: pem(
+      'PRIVATE KEY',
+      new Uint8Array(await subtle.exportKey('pkcs8', keys.privateKey)),
+    ),
+  }
+}
+
+/** PEM armour around DER. */
+export function pem(label: string, der: Uint8Array): string {
+  const lines =
+    Buffer.from(der)
+      .toString('base64')
+      .match(/.{1,64}/g) ?? []
+  return `-----BEGIN ${label}-----\n${lines.join('\n')}\n-----END ${label}-----\n`
+}
+
+/** The DER inside a PEM text. */
+export const der = (text: string): Buffer =>
+  Buffer.from(text.replace(/-----[^-]+-----/g, ''), 'base64')
+
+/** SHA-256 of a certificate's DER, lower-case hex. */
+export const certificateIdOf = (certificate: string): string =>
+  createHash('sha256').update(der(certificate)).digest('hex')
+
+/** SubjectPublicKeyInfo of a PEM certification request whose own signature verifies. */
+export async function publicKeyOf(csr: string): Promise<Uint8Array> {
+  const request = new x509.Pkcs10CertificateRequest(csr)
+  if (!(await request.verify())) throw new Error('the certification request does not verify itself')
+  return new Uint8Array(request.publicKey.rawData)
+}
+
+/** A certificate for the key of a PEM certification request. */
+export async function certifyRequest(
+  csr: string,
+  name: string,
+  options: CertificateOptions,
+): Promise<string> {
+  const { certificate } = await certify(name, { ...options, publicKey: await publicKeyOf(csr) })
+  return certificate
+}
