@@ -1,0 +1,149 @@
+/** argv → command → exit code. */
+import { Command, CommanderError, Option } from 'commander'
+import { enroll } from './commands/enroll.ts'
+import { run } from './commands/run.ts'
+import { status } from './commands/status.ts'
+import { type ExitCode, toFailure } from './failure.ts'
+import type { Flags } from './settings.ts'
+import { type Output, openTerminal, type Terminal } from './terminal.ts'
+import { version } from './version.ts'
+
+const about = `Gets this device its certificate, keeps it, and keeps the device online.
+
+The first boot asks a vending machine, with the serial and a one-time token,
+over HTTPS pinned to a CA of your choice. Every later boot asks nobody.`
+
+const examples = `
+Examples:
+  See what happens, with everything on the command line:
+    certvend enroll --server https://vending.example.com --pin vending-ca.pem \\
+      --serial GW-0001 --token-file claim.token --state-dir ./state
+    certvend run --state-dir ./state
+
+  On a gateway, where /etc/certvend/agent.toml says
+    url = "https://vending.example.com"
+    pins = "vending-ca.pem"
+    serial = "GW-0001"
+    token_file = "claim.token"
+  it is
+    certvend run
+
+  How is it, for people and for programs:
+    certvend status
+    certvend status --json | jq -r .credential.notAfter
+
+Exit codes:
+  0  done
+  1  failed, trying again may help
+  2  usage or configuration
+  3  a person must act`
+
+const options = {
+  server: new Option('--server <url>', 'the vending machine, https://…'),
+  pin: new Option(
+    '--pin <file>',
+    'CA certificate (PEM) that vouches for it, and nothing else does; repeatable',
+  ).argParser((file: string, before: string[] | undefined) => [...(before ?? []), file]),
+  serial: new Option('--serial <serial>', 'this device'),
+  tokenFile: new Option('--token-file <file>', 'file with the one-time token, mode 0600'),
+  stateDir: new Option('--state-dir <dir>', 'where key and certificate are kept'),
+  config: new Option('--config <file>', 'default: /etc/certvend/agent.toml, if it exists'),
+} as const
+
+type Action = (flags: Flags, terminal: Terminal) => Promise<ExitCode>
+
+function program(terminal: Terminal, settle: (code: ExitCode) => void): Command {
+  const root = new Command('certvend')
+  root
+    .description(about)
+    .version(`certvend ${version}`, '--version', 'print the version')
+    .helpOption('--help', 'print this help')
+    .helpCommand(false)
+    .addHelpText('after', examples)
+    .exitOverride()
+    .configureOutput({
+      getOutHelpWidth: () => 80,
+      getErrHelpWidth: () => 80,
+      writeOut: (text) => terminal.out(text),
+      writeErr: (text) => terminal.progress(text.trimEnd()),
+      outputError: () => {}, // said in our own voice, below
+    })
+  const add = (name: string, summary: string, action: Action, names: (keyof typeof options)[]) => {
+    const command = root.command(name).description(summary).allowExcessArguments(false)
+    command.copyInheritedSettings(root).helpOption('--help', 'print this help')
+    for (const option of names) command.addOption(options[option])
+    return command.action(async (flags: Flags) => settle(await action(flags, terminal)))
+  }
+  const claim: (keyof typeof options)[] = ['server', 'pin', 'serial', 'tokenFile']
+  const place: (keyof typeof options)[] = ['stateDir', 'config']
+  add('enroll', "get this device's certificate; if it has one, only say so", enroll, [
+    ...claim,
+    ...place,
+  ])
+    .option('--once', 'make one attempt; otherwise ask until it is answered')
+    .option('--json', 'print the result as JSON')
+    .addHelpText(
+      'after',
+      '\nExample:\n  certvend enroll --server https://vending.example.com --pin vending-ca.pem \\\n    --serial GW-0001 --token-file claim.token',
+    )
+  add('run', 'enroll if needed, connect, and stay online', run, [...claim, ...place])
+    .option('--once', 'until the first acknowledged publish')
+    .option('--json', 'log JSON lines, also on a terminal')
+    .addHelpText(
+      'after',
+      '\nRuns in the foreground and logs to stdout. Being offline or refused does not end it;\nSIGTERM does.\n\nExample:\n  certvend run --config ./agent.toml',
+    )
+  add('status', 'what is stored here, until when, and what is wrong', status, place)
+    .option('--json', 'print the document as JSON')
+    .addHelpText('after', '\nExample:\n  certvend status --json | jq -r .state')
+  return root
+}
+
+/** Runs the command that `argv` names; never throws. */
+export async function main(
+  argv: readonly string[],
+  stdout: Output = process.stdout,
+  stderr: Output = process.stderr,
+): Promise<ExitCode> {
+  const terminal = openTerminal(stdout, stderr)
+  ignoreInsecureEnvironment(terminal)
+  let code: ExitCode = 0
+  const root = program(terminal, (settled) => {
+    code = settled
+  })
+  try {
+    await root.parseAsync(argv, { from: 'user' })
+    return code
+  } catch (error) {
+    if (error instanceof CommanderError) return usage(error, terminal)
+    const failure = toFailure(error)
+    terminal.fail(failure)
+    return failure.exitCode
+  }
+}
+
+/** Verification stays on whatever this says; Node's warning of the opposite would be untrue. */
+function ignoreInsecureEnvironment(terminal: Terminal): void {
+  if (process.env.NODE_TLS_REJECT_UNAUTHORIZED !== '0') return
+  delete process.env.NODE_TLS_REJECT_UNAUTHORIZED
+  terminal.warn('NODE_TLS_REJECT_UNAUTHORIZED=0 is ignored; servers are verified all the same')
+}
+
+/** Commander's complaint in our voice. What followed a `=` is not repeated: it may be a token. */
+function usage(error: CommanderError, terminal: Terminal): ExitCode {
+  if (error.exitCode === 0) return 0
+  if (error.code === 'commander.help') return 2 // no command: the help was the answer
+  const [line = '', suggestion] = error.message.split('\n')
+  const message = line
+    .replace(/^error: /, '')
+    .replace(/=[^']*/, '')
+    .replace(/\.$/, '')
+  const near = /Did you mean (.*)\?/.exec(suggestion ?? '')?.[1]
+  const hint = /'--?token'/.test(message)
+    ? 'a token is never given on the command line, where every user sees it: --token-file FILE'
+    : near
+      ? `did you mean ${near}?`
+      : 'certvend --help shows what there is'
+  terminal.fail({ exitCode: 2, message, hint })
+  return 2
+}

@@ -1,0 +1,88 @@
+/** `certvend enroll`: this device's certificate, asked for once; later calls only read. */
+import {
+  type Credential,
+  type EnrollEvent,
+  enroll as enrollOnce,
+  ensureCredential,
+  openCredentialStore,
+  systemClock,
+} from '@certvend/client'
+import { readEnrollment, refuseExpiredPins } from '../enrollment.ts'
+import { configurationError, type ExitCode, toFailure } from '../failure.ts'
+import { loggedFailure } from '../log.ts'
+import { type Flags, resolveSettings, type Settings } from '../settings.ts'
+import { stopOnSignals } from '../signals.ts'
+import { describeCredential } from '../status.ts'
+import type { Terminal } from '../terminal.ts'
+import { day, inWords } from '../wording.ts'
+
+export async function enroll(flags: Flags, terminal: Terminal): Promise<ExitCode> {
+  const settings = await resolveSettings(flags)
+  const store = await openCredentialStore(settings.stateDirectory)
+  const { signal, release } = stopOnSignals()
+  try {
+    const stored = store.current()
+    if (stored) {
+      refuseOtherSerial(stored, settings)
+      terminal.progress('already enrolled; nobody was asked')
+      terminal.out(resultOf(stored, store.directory, flags))
+      return 0
+    }
+    const enrollment = readEnrollment(settings)
+    refuseExpiredPins(enrollment, systemClock.now())
+    const { server, claim } = enrollment
+    const options = { signal, log: progressTo(terminal) }
+    const credential = flags.once
+      ? await enrollOnce(store, server, claim, options)
+      : await ensureCredential(store, server, claim, options)
+    terminal.out(resultOf(credential, store.directory, flags))
+    return 0
+  } catch (error) {
+    if (!signal.aborted) throw error
+    terminal.fail({
+      ...toFailure(error),
+      message: (signal.reason as Error).message,
+      hint: 'nothing is lost; the same command goes on where this one stopped',
+    })
+    return 1
+  } finally {
+    release()
+    store.close()
+  }
+}
+
+function refuseOtherSerial(
+  { deviceSerial }: Credential,
+  { serial, stateDirectory }: Settings,
+): void {
+  if (serial && serial.value !== deviceSerial)
+    throw configurationError(
+      `${serial.from}: ${stateDirectory} already holds the credential of ${deviceSerial}`,
+      'give each device a state directory of its own: --state-dir DIR',
+    )
+}
+
+/** On a terminal, asking again takes the place of the wait before it. */
+function progressTo(terminal: Terminal): (event: EnrollEvent) => void {
+  let asked = false
+  return (event) => {
+    if (event.event === 'enroll.retry') {
+      const { error, waitMs } = event
+      const line = inWords({ event: 'enroll.retry', ...loggedFailure(error), waitMs })
+      terminal.progress(line, { passing: true })
+    } else terminal.progress(inWords(event), { passing: asked && event.event === 'enroll.request' })
+    asked ||= event.event === 'enroll.request'
+  }
+}
+
+function resultOf(credential: Credential, stateDirectory: string, { json }: Flags): string {
+  if (json)
+    return JSON.stringify({ ...describeCredential(credential), stateDirectory }, undefined, 2)
+  const { deviceSerial, thingName, certificateId, notAfter } = credential
+  return [
+    `enrolled ${deviceSerial} as ${thingName}`,
+    `  certificate  ${certificateId}`,
+    `  valid until  ${day(notAfter)}`,
+    `  stored in    ${stateDirectory}`,
+  ].join('\n')
+}

@@ -1,0 +1,205 @@
+/**
+ * `agent.toml`: read, judged, and every complaint with file and line.
+ *
+ * Every key may be left out. Unknown keys are refused, because a setting that is silently ignored is
+ * found out in the field; the nearest known key is suggested. Values are never quoted in an error: one
+ * of them may be a token that landed in the wrong place.
+ */
+import { readFileSync } from 'node:fs'
+import path from 'node:path'
+import { parse, TomlError } from 'smol-toml'
+import * as v from 'valibot'
+import { configurationError } from './failure.ts'
+
+const text = v.pipe(v.string('expected a string'), v.nonEmpty('must not be empty'))
+const flag = v.boolean('expected true or false')
+
+const mqttKeys = {
+  /** Seconds between signs of life; IoT Core accepts 30 to 1200. */
+  keep_alive: v.optional(
+    v.pipe(
+      v.number('expected a number of seconds'),
+      v.integer('expected whole seconds'),
+      v.minValue(30, 'must be 30 seconds or more'),
+      v.maxValue(1200, 'must be 1200 seconds or less'),
+    ),
+  ),
+  /** Where "online" and "offline" are published; empty for nowhere. */
+  status_topic: v.optional(
+    v.pipe(
+      v.string('expected a string'),
+      v.check((topic) => !/[+#\0]/.test(topic), 'a topic to publish to holds no + or #'),
+      v.maxLength(256, 'IoT Core takes topics of at most 256 characters'),
+    ),
+  ),
+  /** Whether the server keeps the last status for later subscribers. */
+  retain_status: v.optional(flag),
+}
+
+const keys = {
+  url: v.optional(text),
+  pins: v.optional(
+    v.union(
+      [text, v.pipe(v.array(text), v.minLength(1))],
+      'expected a file name, or an array of file names',
+    ),
+  ),
+  serial: v.optional(text),
+  token_file: v.optional(text),
+  state_directory: v.optional(text),
+  mqtt: v.optional(v.strictObject(mqttKeys, 'expected a table')),
+}
+const File = v.strictObject(keys)
+
+/** A value, and where it came from: `--server`, or `/etc/certvend/agent.toml:3`. */
+export interface Sourced {
+  readonly value: string
+  readonly from: string
+}
+
+export interface MqttSettings {
+  /** Default 60. */
+  readonly keepAliveSeconds?: number
+  /** `{thingName}` stands for the thing name. Default `certvend/{thingName}/status`; empty for none. */
+  readonly statusTopic?: string
+  /** Default false: IoT Core closes on a retained message unless the policy allows it. */
+  readonly retainStatus?: boolean
+}
+
+/** What `agent.toml` says; file names are absolute, taken relative to the file's own directory. */
+export interface Config {
+  readonly url?: Sourced
+  readonly pins?: readonly Sourced[]
+  readonly serial?: Sourced
+  readonly tokenFile?: Sourced
+  readonly stateDirectory?: Sourced
+  readonly mqtt: MqttSettings
+}
+
+/**
+ * Reads `file`.
+ *
+ * @throws a configuration error that names file and line.
+ */
+export function readConfig(file: string): Config {
+  let content: string
+  try {
+    content = readFileSync(file, 'utf8')
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT') throw configurationError(`${file} does not exist`)
+    throw configurationError(`cannot read ${file} (${code})`)
+  }
+  return parseConfig(content, file)
+}
+
+/** As {@link readConfig}, of text already read. */
+export function parseConfig(content: string, file: string): Config {
+  let table: unknown
+  try {
+    table = parse(content)
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error
+    const reason = error.message.split('\n', 1)[0]?.replace(/^Invalid TOML document: /, '')
+    throw configurationError(`${file}:${error.line}:${error.column}: ${reason}`)
+  }
+  const result = v.safeParse(File, table)
+  if (!result.success) throw refuse(result.issues[0], content, file)
+  const { url, pins, serial, token_file, state_directory, mqtt = {} } = result.output
+  const directory = path.dirname(path.resolve(file))
+  const at = (key: string): string => place(content, file, [key])
+  const sourced = (key: string, value: string): Sourced => ({ value, from: at(key) })
+  const located = (key: string, name: string): Sourced =>
+    sourced(key, path.resolve(directory, name))
+  return {
+    ...(url === undefined ? {} : { url: sourced('url', url) }),
+    ...(pins === undefined ? {} : { pins: [pins].flat().map((pin) => located('pins', pin)) }),
+    ...(serial === undefined ? {} : { serial: sourced('serial', serial) }),
+    ...(token_file === undefined ? {} : { tokenFile: located('token_file', token_file) }),
+    ...(state_directory === undefined
+      ? {}
+      : { stateDirectory: located('state_directory', state_directory) }),
+    mqtt: {
+      ...(mqtt.keep_alive === undefined ? {} : { keepAliveSeconds: mqtt.keep_alive }),
+      ...(mqtt.status_topic === undefined ? {} : { statusTopic: mqtt.status_topic }),
+      ...(mqtt.retain_status === undefined ? {} : { retainStatus: mqtt.retain_status }),
+    },
+  }
+}
+
+function refuse(issue: v.InferIssue<typeof File>, content: string, file: string): Error {
+  const names = (issue.path ?? []).map(({ key }) => String(key))
+  const where = place(content, file, names)
+  const unknown = issue.type === 'strict_object' && issue.expected === 'never'
+  if (!unknown) return configurationError(`${where}: ${names.join('.')}: ${issue.message}`)
+  const key = names.at(-1) ?? ''
+  const known = Object.keys(names.length > 1 ? mqttKeys : keys)
+  const near = nearest(key, known)
+  return configurationError(
+    `${where}: unknown key "${names.join('.')}"`,
+    /^token$/i.test(key)
+      ? 'the token lies in a file of its own, readable by this user only: token_file = "FILE"'
+      : near === undefined
+        ? `the keys are ${known.join(', ')}`
+        : `did you mean "${[...names.slice(0, -1), near].join('.')}"?`,
+  )
+}
+
+/** `file:line` of a key's definition, or `file` when it is not spelled out on a line of its own. */
+function place(content: string, file: string, names: readonly string[]): string {
+  const [table, key] = names.length > 1 ? [names[0], names[1]] : ['', names[0]]
+  const written = (name: string | undefined): string =>
+    `["']?${(name ?? '').replace(/[^A-Za-z0-9_-]/g, '\\$&')}["']?`
+  const header = /^\s*\[+\s*["']?([^"'\]]*?)["']?\s*\]/
+  const assignment = new RegExp(`^\\s*${written(key)}\\s*[.=]`)
+  let inside = ''
+  for (const [index, line] of content.split('\n').entries()) {
+    inside = header.exec(line)?.[1] ?? inside
+    const named = header.test(line) && table === '' && inside === key
+    if (named || (inside === table && assignment.test(line))) return `${file}:${index + 1}`
+  }
+  return file
+}
+
+/** What people write who know the flags, or other programs. */
+const synonyms: Readonly<Record<string, string>> = {
+  server: 'url',
+  vending_url: 'url',
+  pin: 'pins',
+  ca: 'pins',
+  device_serial: 'serial',
+  state_dir: 'state_directory',
+  keepalive: 'keep_alive',
+}
+
+/** The known key that was probably meant. */
+export function nearest(key: string, known: readonly string[]): string | undefined {
+  const plain = key
+    .replace(/([a-z])([A-Z])/g, '$1_$2')
+    .replaceAll('-', '_')
+    .toLowerCase()
+  const synonym = synonyms[plain]
+  if (synonym !== undefined && known.includes(synonym)) return synonym
+  const [best] = known
+    .map((name) => ({ name, distance: editDistance(plain, name) }))
+    .sort((a, b) => a.distance - b.distance)
+  return best && best.distance <= Math.max(2, best.name.length / 3) ? best.name : undefined
+}
+
+/** Insertions, deletions and replacements that make `b` of `a`. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, index) => index)
+  for (const [i, letter] of [...a].entries()) {
+    const next = [i + 1]
+    for (const [j, other] of [...b].entries())
+      next.push(
+        Math.min(
+          (row[j] ?? 0) + (letter === other ? 0 : 1),
+          (row[j + 1] ?? 0) + 1,
+          (next[j] ?? 0) + 1,
+        ),
+      )
+    row = next
+  }
+  return row[b.length] ?? 0
+}

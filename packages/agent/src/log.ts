@@ -1,0 +1,104 @@
+/**
+ * The log: one line per event, JSON for machines and a sentence for people.
+ *
+ * Only the fields listed here are written, so a secret has no field to travel in. Event names and
+ * field names are stable: what reads them may rely on them. Instants are ISO 8601, durations are in
+ * milliseconds.
+ */
+import type { CertvendError, Clock, EnrollEvent } from '@certvend/client'
+import { inWords } from './wording.ts'
+
+/** A failure as the log shows it. */
+export interface LoggedFailure {
+  readonly code: string
+  readonly remedy: string
+  readonly message: string
+  readonly hint: string
+}
+
+export type LogEvent =
+  | { readonly event: 'agent.start'; readonly version: string; readonly stateDirectory: string }
+  | { readonly event: 'agent.stop'; readonly message: string }
+  /** Opening the store found damage and mended it. */
+  | { readonly event: 'store.mended'; readonly message: string }
+  /** The store cannot be written to; the credential in it is used all the same. */
+  | ({ readonly event: 'store.unwritable' } & LoggedFailure)
+  /** A credential was there: nobody is asked. */
+  | {
+      readonly event: 'credential.found'
+      readonly deviceSerial: string
+      readonly thingName: string
+      readonly certificateId: string
+      readonly notAfter: Date
+    }
+  /** What asking takes was taken away since the start. */
+  | { readonly event: 'claim.unusable'; readonly message: string }
+  | Exclude<EnrollEvent, { event: 'enroll.retry' }>
+  | ({ readonly event: 'enroll.retry'; readonly waitMs: number } & LoggedFailure)
+  | {
+      readonly event: 'session.open'
+      readonly thingName: string
+      readonly host: string
+      readonly port: number
+    }
+  /** An open session ended without our doing. */
+  | ({ readonly event: 'session.lost'; readonly waitMs: number } & LoggedFailure)
+  /** A session did not come about. */
+  | ({ readonly event: 'session.retry'; readonly waitMs: number } & LoggedFailure)
+  | { readonly event: 'session.closed' }
+  | { readonly event: 'publish.acknowledged'; readonly topic: string }
+  | ({ readonly event: 'publish.refused'; readonly topic: string } & LoggedFailure)
+
+export type Log = (event: LogEvent) => void
+
+type FieldName = LogEvent extends infer E ? (E extends LogEvent ? keyof E : never) : never
+
+/** Every field there is, in the order in which they are written. */
+const fields: readonly Exclude<FieldName, 'event'>[] = [
+  'version',
+  'stateDirectory',
+  'deviceSerial',
+  'thingName',
+  'certificateId',
+  'notAfter',
+  'generation',
+  'host',
+  'port',
+  'topic',
+  'code',
+  'remedy',
+  'message',
+  'hint',
+  'waitMs',
+]
+
+/** The event as one line of JSON, without line break: `{"time":…,"event":…,…}`. */
+export function jsonLine(event: LogEvent, now: Date): string {
+  const known = fields.flatMap((name) => {
+    const value = (event as Partial<Record<string, unknown>>)[name]
+    return value === undefined ? [] : [[name, value] as const]
+  })
+  return JSON.stringify({ time: now, event: event.event, ...Object.fromEntries(known) })
+}
+
+/** Writes events line by line, as JSON or for a person. */
+export function openLog(
+  write: (line: string) => void,
+  { json, clock }: { readonly json: boolean; readonly clock: Clock },
+): Log {
+  return (event) => {
+    const now = clock.now()
+    write(json ? jsonLine(event, now) : `${now.toTimeString().slice(0, 8)}  ${inWords(event)}`)
+  }
+}
+
+/** The loggable part of an error. */
+export const loggedFailure = ({ code, remedy, message, hint }: CertvendError): LoggedFailure => ({
+  code,
+  remedy,
+  message,
+  hint,
+})
+
+/** Rounded for the log; a wait is not a measurement. */
+export const loggedWait = (waitMs: number): { waitMs: number } => ({ waitMs: Math.round(waitMs) })

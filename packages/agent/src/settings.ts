@@ -1,0 +1,98 @@
+/** Flags over `agent.toml` over defaults: what this run of the command works with. */
+import { existsSync } from 'node:fs'
+import path from 'node:path'
+import { defaultStateDirectory } from '@certvend/client'
+import { type Config, type MqttSettings, readConfig, type Sourced } from './config.ts'
+import { configurationError } from './failure.ts'
+
+/** As commander reads them. */
+export interface Flags {
+  readonly server?: string
+  readonly pin?: readonly string[]
+  readonly serial?: string
+  readonly tokenFile?: string
+  readonly stateDir?: string
+  readonly config?: string
+  readonly json?: boolean
+  readonly once?: boolean
+}
+
+export interface Settings {
+  /** Absolute. */
+  readonly stateDirectory: string
+  /** The configuration file that was read, if any. */
+  readonly configFile?: string
+  readonly url?: Sourced
+  /** Files; empty when none was named. */
+  readonly pins: readonly Sourced[]
+  readonly serial?: Sourced
+  readonly tokenFile?: Sourced
+  readonly mqtt: MqttSettings
+}
+
+/** Where a configured gateway keeps its things. */
+export interface Places {
+  /** Read when it exists and no other is named. */
+  readonly config: string
+  /** The state directory when {@link Places.config} is what configured this gateway. */
+  readonly state: string
+}
+
+export const gatewayPlaces: Places = {
+  config: '/etc/certvend/agent.toml',
+  state: '/var/lib/certvend',
+}
+
+/**
+ * Merges. Relative names on the command line are taken from the working directory.
+ *
+ * State directory: `--state-dir`, `state_directory`, `$STATE_DIRECTORY`, {@link Places.state} on a
+ * configured gateway, else env-paths' data directory.
+ *
+ * @throws a configuration error
+ */
+export async function resolveSettings(
+  flags: Flags,
+  environment: NodeJS.ProcessEnv = process.env,
+  places: Places = gatewayPlaces,
+): Promise<Settings> {
+  const configFile = flags.config ?? (existsSync(places.config) ? places.config : undefined)
+  const config: Config = configFile === undefined ? { mqtt: {} } : readConfig(configFile)
+  const url = given('--server', flags.server) ?? config.url
+  const serial = given('--serial', flags.serial) ?? config.serial
+  const tokenFile = located('--token-file', flags.tokenFile) ?? config.tokenFile
+  const pins = flags.pin?.flatMap((file) => located('--pin', file) ?? []) ?? config.pins ?? []
+  const explicit = located('--state-dir', flags.stateDir) ?? config.stateDirectory
+  const onGateway = configFile === places.config && !environment.STATE_DIRECTORY
+  return {
+    stateDirectory:
+      explicit?.value ?? (onGateway ? places.state : await ownStateDirectory(environment)),
+    ...(configFile === undefined ? {} : { configFile }),
+    ...(url === undefined ? {} : { url }),
+    pins,
+    ...(serial === undefined ? {} : { serial }),
+    ...(tokenFile === undefined ? {} : { tokenFile }),
+    mqtt: config.mqtt,
+  }
+}
+
+async function ownStateDirectory(environment: NodeJS.ProcessEnv): Promise<string> {
+  try {
+    return await defaultStateDirectory(environment)
+  } catch {
+    throw configurationError(
+      'no state directory: neither STATE_DIRECTORY nor HOME names an absolute path',
+      'name one: --state-dir DIR',
+    )
+  }
+}
+
+function given(from: string, value: string | undefined): Sourced | undefined {
+  if (value === '') throw configurationError(`${from} is empty`)
+  return value === undefined ? undefined : { value, from }
+}
+
+function located(from: string, value: string | undefined): Sourced | undefined {
+  const named = given(from, value)
+  return named && { ...named, value: path.resolve(named.value) }
+}

@@ -1,0 +1,26 @@
+/** SIGTERM and SIGINT as an AbortSignal. A second one, while the first is being obeyed, kills. */
+
+const names = ['SIGTERM', 'SIGINT'] as const
+
+export interface StopSignal {
+  readonly signal: AbortSignal
+  /** Gives the signals back to whoever had them. */
+  release(): void
+}
+
+/** The reason of the abort is an Error whose message names the signal. */
+export function stopOnSignals(): StopSignal {
+  const controller = new AbortController()
+  const listeners = names.map((name) => {
+    const listener = (): void => {
+      release()
+      controller.abort(new Error(`stopped by ${name}`))
+    }
+    process.on(name, listener)
+    return [name, listener] as const
+  })
+  const release = (): void => {
+    for (const [name, listener] of listeners) process.removeListener(name, listener)
+  }
+  return { signal: controller.signal, release }
+}

@@ -1,0 +1,186 @@
+/**
+ * The status document: who am I, is there a credential, until when, what is pending, what is wrong.
+ *
+ * Read from the store alone, without its lock, so that it is true beside a running daemon.
+ */
+import {
+  type CertvendError,
+  type Credential,
+  type CredentialStore,
+  isCertvendError,
+  openCredentialStore,
+  type Pending,
+} from '@certvend/client'
+import { day, duration } from './wording.ts'
+
+/** A credential without its secret. Instants are ISO 8601. */
+export interface CredentialDocument {
+  readonly deviceSerial: string
+  readonly thingName: string
+  readonly certificateId: string
+  readonly generation: number
+  readonly keyOrigin: 'device' | 'server'
+  readonly issuedAt: string
+  readonly notBefore: string
+  readonly notAfter: string
+  readonly endpoint: { readonly host: string; readonly port: number }
+}
+
+export interface PendingDocument {
+  /** `requested`: a key without its certificate; `issued`: a successor that has yet to prove itself. */
+  readonly state: 'requested' | 'issued'
+  readonly generation: number
+  /** The vending server asked not to be asked before. */
+  readonly notBefore?: string
+}
+
+export interface Problem {
+  readonly code: string
+  readonly message: string
+  readonly hint: string
+}
+
+export interface StatusDocument {
+  readonly version: 1
+  readonly stateDirectory: string
+  /**
+   * `none`: never enrolled. `requested`: a key is made, the certificate is not here yet. `valid`,
+   * `not-yet-valid`, `expired`: the credential, by this device's clock. `unreadable`: see problems.
+   */
+  readonly state: 'none' | 'requested' | 'valid' | 'not-yet-valid' | 'expired' | 'unreadable'
+  readonly credential?: CredentialDocument
+  readonly pending?: PendingDocument
+  readonly problems: readonly Problem[]
+  /** What opening the store mended. */
+  readonly mended: readonly string[]
+}
+
+export function describeCredential(credential: Credential): CredentialDocument {
+  const { deviceSerial, thingName, certificateId, generation, keyOrigin } = credential
+  const { host, port } = credential.endpoint
+  return {
+    deviceSerial,
+    thingName,
+    certificateId,
+    generation,
+    keyOrigin,
+    issuedAt: credential.issuedAt.toISOString(),
+    notBefore: credential.notBefore.toISOString(),
+    notAfter: credential.notAfter.toISOString(),
+    endpoint: { host, port },
+  }
+}
+
+function describePending(pending: Pending): PendingDocument {
+  const { state, generation } = pending
+  const notBefore = pending.state === 'requested' ? pending.request?.notBefore : undefined
+  return { state, generation, ...(notBefore ? { notBefore: notBefore.toISOString() } : {}) }
+}
+
+/** The status of the store in `directory`; a store that cannot be read is a status, too. */
+export async function readStatus(directory: string, now: Date): Promise<StatusDocument> {
+  try {
+    return statusOf(await openCredentialStore(directory), now)
+  } catch (error) {
+    if (!isCertvendError(error)) throw error
+    return {
+      version: 1,
+      stateDirectory: directory,
+      state: 'unreadable',
+      problems: [problemOf(error)],
+      mended: [],
+    }
+  }
+}
+
+export function statusOf(store: CredentialStore, now: Date): StatusDocument {
+  const current = store.current()
+  const pending = store.pending()
+  const state = current ? validity(current, now) : pending ? 'requested' : 'none'
+  return {
+    version: 1,
+    stateDirectory: store.directory,
+    state,
+    ...(current ? { credential: describeCredential(current) } : {}),
+    ...(pending ? { pending: describePending(pending) } : {}),
+    problems: current ? problemsOf(current, now) : [],
+    mended: [...store.mended],
+  }
+}
+
+const validity = ({ notBefore, notAfter }: Credential, now: Date): StatusDocument['state'] =>
+  now < notBefore ? 'not-yet-valid' : now > notAfter ? 'expired' : 'valid'
+
+const problemOf = ({ code, message, hint }: CertvendError): Problem => ({ code, message, hint })
+
+function problemsOf(credential: Credential, now: Date): Problem[] {
+  const clock = `this device's clock says ${now.toISOString()}`
+  switch (validity(credential, now)) {
+    case 'expired':
+      return [
+        {
+          code: 'ERR_CREDENTIAL_EXPIRED',
+          message: `the certificate expired on ${day(credential.notAfter)}; ${clock}`,
+          hint: "compare this device's clock with the certificate's dates before enrolling again",
+        },
+      ]
+    case 'not-yet-valid':
+      return [
+        {
+          code: 'ERR_CLOCK',
+          message: `the certificate is valid from ${day(credential.notBefore)}; ${clock}`,
+          hint: "set this device's clock (timedatectl, chronyc)",
+        },
+      ]
+    default:
+      return []
+  }
+}
+
+/** The document as people read it. */
+export function statusInWords(status: StatusDocument, now: Date): string {
+  const { credential, pending } = status
+  const row = (name: string, value: string): string => `${name.padEnd(14)}${value}`
+  const left = credential ? Date.parse(credential.notAfter) - now.getTime() : 0
+  const lines = [
+    row('state', stateInWords(status.state)),
+    ...(credential
+      ? [
+          row('device', credential.deviceSerial),
+          row('thing', credential.thingName),
+          row('certificate', credential.certificateId),
+          row(
+            'valid until',
+            `${day(new Date(credential.notAfter))}${left > 0 ? ` (${duration(left)} left)` : ''}`,
+          ),
+          row('connects to', `${credential.endpoint.host}:${credential.endpoint.port}`),
+        ]
+      : []),
+    ...(pending?.notBefore ? [row('asks again', `not before ${pending.notBefore}`)] : []),
+    ...(pending?.state === 'issued' ? [row('pending', 'a successor has yet to prove itself')] : []),
+    row('stored in', status.stateDirectory),
+    ...status.mended.map((what) => row('mended', what)),
+    ...status.problems.flatMap(({ code, message, hint }) => [
+      row('problem', `${message} (${code})`),
+      row('', `hint: ${hint}`),
+    ]),
+  ]
+  return `${lines.join('\n')}\n`
+}
+
+function stateInWords(state: StatusDocument['state']): string {
+  switch (state) {
+    case 'none':
+      return 'not enrolled; certvend enroll or certvend run asks for a certificate'
+    case 'requested':
+      return 'a key is made, its certificate is not here yet; certvend enroll or run asks again'
+    case 'valid':
+      return 'enrolled'
+    case 'not-yet-valid':
+      return 'enrolled, but the certificate is not valid yet'
+    case 'expired':
+      return 'enrolled, but the certificate has expired'
+    case 'unreadable':
+      return 'unknown'
+  }
+}

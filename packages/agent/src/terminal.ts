@@ -1,0 +1,55 @@
+/**
+ * The voice of the command. All of it is here.
+ *
+ * - stdout carries what was asked for: a document, or `run`'s log. Nothing else.
+ * - stderr carries everything else. An error is one line, `certvend: <lower case, no final period>`,
+ *   followed by `hint: <what to do next>` wherever we know it.
+ * - Progress goes to stderr, a line for each thing that happened. On a terminal the line of a wait
+ *   is overwritten by what comes next, so that a night offline is one line; piped, nothing is.
+ * - No questions, no colours, no spinner; and no secret has a way in.
+ */
+import type { Failure } from './failure.ts'
+
+/** The part of a stream that is used. */
+export interface Output {
+  readonly isTTY?: boolean
+  readonly columns?: number
+  write(text: string): unknown
+}
+
+export interface Terminal {
+  /** Whether a person reads stdout. */
+  readonly interactive: boolean
+  /** Data, on stdout; ends with a line break. */
+  out(text: string): void
+  /** One thing that happened. `passing`: the next line takes its place on a terminal. */
+  progress(line: string, options?: { readonly passing?: boolean }): void
+  warn(message: string, hint?: string): void
+  fail(failure: Failure): void
+}
+
+const eraseLine = '\r\x1b[K'
+
+export function openTerminal(stdout: Output, stderr: Output): Terminal {
+  let passing = false
+  const say = (line: string): void => {
+    stderr.write(`${passing ? eraseLine : ''}${line}\n`)
+    passing = false
+  }
+  const complain = (message: string, hint?: string): void => {
+    say(`certvend: ${message}`)
+    if (hint !== undefined) say(`hint: ${hint}`)
+  }
+  return {
+    interactive: stdout.isTTY === true,
+    out: (text) => void stdout.write(text.endsWith('\n') ? text : `${text}\n`),
+    progress(line, options = {}) {
+      if (!options.passing || !stderr.isTTY) return say(line)
+      // One row at most: a line that wrapped could not be taken back.
+      stderr.write(`${passing ? eraseLine : ''}${line.slice(0, (stderr.columns || 80) - 1)}`)
+      passing = true
+    },
+    warn: complain,
+    fail: ({ message, hint }) => complain(message, hint),
+  }
+}

@@ -1,0 +1,55 @@
+/** Events, instants and durations as a person reads them. */
+import type { LogEvent } from './log.ts'
+
+/** One line: lower case, no final period. */
+export function inWords(event: LogEvent): string {
+  switch (event.event) {
+    case 'agent.start':
+      return `certvend ${event.version}, state in ${event.stateDirectory}`
+    case 'agent.stop':
+      return event.message
+    case 'store.mended':
+      return `mended the store: ${event.message}`
+    case 'store.unwritable':
+      return `${event.message}; the stored credential is used all the same (${event.code})`
+    case 'credential.found':
+      return `using the credential of ${event.thingName}, valid until ${day(event.notAfter)}`
+    case 'claim.unusable':
+      return `${event.message}; waiting for somebody to mend it`
+    case 'enroll.key':
+      return 'made a private key and stored it'
+    case 'enroll.request':
+      return `asking ${event.host} for a certificate`
+    case 'enroll.retry':
+      return `${because(event)}; asking again in ${duration(event.waitMs)}`
+    case 'enroll.done':
+      return `stored the certificate of ${event.thingName}`
+    case 'session.open':
+      return `connected to ${event.host}:${event.port} as ${event.thingName}`
+    case 'session.lost':
+    case 'session.retry':
+      return `${because(event)}; connecting again in ${duration(event.waitMs)}`
+    case 'session.closed':
+      return 'disconnected'
+    case 'publish.acknowledged':
+      return `published to ${event.topic}`
+    case 'publish.refused':
+      return `${event.message} (${event.code})`
+  }
+}
+
+const because = ({ message, code, remedy, hint }: Extract<LogEvent, { remedy: string }>): string =>
+  `${message} (${code})${remedy === 'operator' ? `; ${hint}` : ''}`
+
+/** `2027-11-22`. */
+export const day = (date: Date): string => date.toISOString().slice(0, 10)
+
+/** `0.4 s`, `12 s`, `4 min`, `3 h`, `90 days`. */
+export function duration(ms: number): string {
+  const seconds = ms / 1000
+  if (seconds < 1) return `${seconds.toFixed(1)} s`
+  if (seconds < 90) return `${Math.round(seconds)} s`
+  if (seconds < 90 * 60) return `${Math.round(seconds / 60)} min`
+  if (seconds < 48 * 3600) return `${Math.round(seconds / 3600)} h`
+  return `${Math.floor(seconds / 86_400)} days`
+}
