@@ -79,6 +79,10 @@ const table = {
     remedy: 'retry',
     hint: 'the MQTT connection ended; stayConnected opens the next one by itself',
   },
+  ERR_SESSION_TAKEN_OVER: {
+    remedy: 'retry',
+    hint: 'probably another device or program connects with the same thing name; look for a cloned disk image, and enroll each device by itself',
+  },
   ERR_STORE_UNWRITABLE: {
     remedy: 'operator',
     hint: 'make the state directory writable for this user, and check free space and mount options',

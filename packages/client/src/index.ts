@@ -33,11 +33,10 @@ export {
   type Session,
   type SessionEnd,
   type SessionOptions,
-  type StayOptions,
-  stayConnected,
   type Transport,
   type Will,
 } from './session.ts'
+export { type CredentialSource, type StayOptions, stayConnected } from './stay.ts'
 export { type CredentialStore, openCredentialStore } from './store.ts'
 export { parseTrustAnchors, type TrustAnchors } from './trust.ts'
 export { createVendingServer, type VendingServer } from './vending-server.ts'

@@ -10,114 +10,89 @@ import { type IClientOptions, MqttClient } from 'mqtt'
 import { systemClock } from './clock.ts'
 import type { Credential } from './credential.ts'
 import { CertvendError } from './errors.ts'
-import { type Inbox, openInbox } from './inbox.ts'
+import { openInbox } from './inbox.ts'
+import { addressStillOurs } from './network.ts'
+import { abandon, freeIdentifier, type Outbox } from './outbox.ts'
+import { outgoingStore } from './outgoing-store.ts'
 import { refused, socketFailure } from './refusal.ts'
 import type { Session, SessionEnd, SessionOptions, Transport } from './session.ts'
 import { parseTrustAnchors, tlsOptions } from './trust.ts'
 
+const closedByUs = (): CertvendError =>
+  new CertvendError('ERR_SESSION_LOST', 'the session was closed before the server acknowledged')
+
+const endError = (end: SessionEnd): CertvendError =>
+  end.reason === 'lost' ? end.error : closedByUs()
+
 /** Opens one session; see {@link Transport}. */
 export const openSession: Transport = async (credential, options) => {
-  const { clock = systemClock, signal, deadlineMs = 30_000 } = options
+  const { clock = systemClock, signal } = options
   const now = clock.now()
   if (credential.notAfter < now)
     throw new CertvendError(
       'ERR_CREDENTIAL_EXPIRED',
       `the certificate expired on ${credential.notAfter.toISOString()}; this device's clock says ${now.toISOString()}`,
     )
-  let socket: TLSSocket | undefined
-  let secured = false
-  const client = new MqttClient(
-    () => {
-      socket = dial(credential)
-      socket.once('secureConnect', () => {
-        secured = true
-      })
-      return socket as never
-    },
-    clientOptions(credential, options),
-  )
-
   const place = `${credential.endpoint.host}:${credential.endpoint.port}`
-  const inbox: Inbox = openInbox()
-  let error: Error | undefined
-  let closing = false
-  let over: SessionEnd | undefined
-  const waiting = new Set<(end: SessionEnd) => void>()
-  let settleEnd: (end: SessionEnd) => void = () => {}
-  const ended = new Promise<SessionEnd>((resolve) => {
-    settleEnd = resolve
-  })
+  const outbox: Outbox = options.outbox ?? new Map()
+  const inbox = openInbox()
+  const line = openLine(credential, options, outbox)
+  const { client } = line
 
-  const why = (): CertvendError => socketFailure(error, { place, secured, now })
-  client.on('error', (one) => {
-    error ??= one
-  })
-  client.on('disconnect', ({ reasonCode }) => {
-    error ??= new CertvendError(
-      'ERR_SESSION_LOST',
-      `${place} ended the session (reason ${reasonCode})`,
-    )
-  })
   client.handleMessage = ({ topic, payload, qos, retain }, done) => {
     const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload
     inbox
       .deliver({ topic, payload: bytes, qos: qos === 0 ? 0 : 1, retain })
       .then(() => done(), done)
   }
-
-  const sessionPresent = await new Promise<boolean>((resolve, reject) => {
-    const give = (reason: unknown): void => {
-      stopWaiting()
-      client.end(true)
-      socket?.destroy()
-      reject(reason)
-    }
-    const onAbort = (): void => give(signal?.reason)
-    const deadline = AbortSignal.timeout(deadlineMs)
-    const onDeadline = (): void =>
-      give(
-        new CertvendError('ERR_TIMEOUT', `${place} did not answer within ${deadlineMs / 1000} s`),
-      )
-    const stopWaiting = (): void => {
-      signal?.removeEventListener('abort', onAbort)
-      deadline.removeEventListener('abort', onDeadline)
-      client.removeListener('close', onClose)
-      client.removeListener('connect', onConnect)
-    }
-    const onClose = (): void => give(refused(error, { place, secured, now }))
-    const onConnect = ({ sessionPresent: present }: { sessionPresent: boolean }): void => {
-      stopWaiting()
-      resolve(present)
-    }
-    signal?.addEventListener('abort', onAbort, { once: true })
-    deadline.addEventListener('abort', onDeadline, { once: true })
-    client.once('close', onClose)
-    client.once('connect', onConnect)
-    client.connect()
+  client.on('packetreceive', (packet) => {
+    if (packet.cmd !== 'puback') return
+    const held = outbox.get(packet.messageId ?? 0)
+    const code = packet.reasonCode ?? 0
+    outbox.delete(packet.messageId ?? 0)
+    // 16 says that nobody subscribes, which is no failure (MQTT 5 section 3.4.2.1).
+    held?.settle(
+      code < 128
+        ? undefined
+        : new CertvendError(
+            'ERR_REQUEST_REFUSED',
+            `${place} refused the publish to ${held.topic} (reason ${code})`,
+          ),
+    )
   })
 
-  error = undefined
-  const onAbort = (): void => void close()
-  signal?.addEventListener('abort', onAbort, { once: true })
+  const sessionPresent = await answered(line, { ...options, place, now })
+
+  let over: SessionEnd | undefined
+  let closing = false
+  const waiting = new Set<(end: SessionEnd) => void>()
+  let settleEnd: (end: SessionEnd) => void = () => {}
+  const ended = new Promise<SessionEnd>((resolve) => {
+    settleEnd = resolve
+  })
   const finish = (end: SessionEnd): void => {
     if (over) return
     over = end
     signal?.removeEventListener('abort', onAbort)
     for (const tell of waiting) tell(end)
     inbox.close()
+    if (!options.outbox) abandon(outbox, endError(end))
     client.end(true)
     settleEnd(end)
   }
-  client.once('close', () =>
-    finish(closing ? { reason: 'closed' } : { reason: 'lost', error: why() }),
-  )
+  client.once('close', () => {
+    if (closing) finish({ reason: 'closed' })
+    else finish({ reason: 'lost', error: socketFailure(line.error, { place, secured: true, now }) })
+  })
+  const onAbort = (): void => void close()
+  signal?.addEventListener('abort', onAbort, { once: true })
 
   async function close(): Promise<void> {
     if (!closing) {
       closing = true
       client.end(false, () => finish({ reason: 'closed' }))
       // A peer that does not close its side is not waited for.
-      socket?.once('finish', () => socket?.destroy())
+      line.socket?.once('finish', () => line.socket?.destroy())
     }
     await ended
   }
@@ -125,23 +100,20 @@ export const openSession: Transport = async (credential, options) => {
   /** Runs one exchange with the server, which the session's end also ends. */
   const exchange = <T>(
     start: (resolve: (value: T) => void, reject: (reason: unknown) => void) => void,
-    within?: AbortSignal,
   ): Promise<T> =>
     new Promise<T>((resolve, reject) => {
-      within?.throwIfAborted()
       if (over) return reject(endError(over))
-      const onEnd = (end: SessionEnd): void => settle(() => reject(endError(end)))
-      const onGivenUp = (): void => settle(() => reject(within?.reason))
-      const settle = (finally_: () => void): void => {
-        waiting.delete(onEnd)
-        within?.removeEventListener('abort', onGivenUp)
-        finally_()
-      }
+      const onEnd = (end: SessionEnd): void => reject(endError(end))
       waiting.add(onEnd)
-      within?.addEventListener('abort', onGivenUp, { once: true })
       start(
-        (value) => settle(() => resolve(value)),
-        (reason) => settle(() => reject(reason)),
+        (value) => {
+          waiting.delete(onEnd)
+          resolve(value)
+        },
+        (reason) => {
+          waiting.delete(onEnd)
+          reject(reason)
+        },
       )
     })
 
@@ -151,14 +123,34 @@ export const openSession: Transport = async (credential, options) => {
     ended,
     close,
     publish: (topic, payload, { qos = 1, retain = false, signal: within } = {}) =>
-      exchange<void>((resolve, reject) => {
+      new Promise<void>((resolve, reject) => {
+        within?.throwIfAborted()
+        if (over || closing) return reject(endError(over ?? { reason: 'closed' }))
         const bytes = typeof payload === 'string' ? payload : Buffer.from(payload)
-        client.publish(topic, bytes, { qos, retain }, (failure) => {
-          if (!failure) resolve()
-          else if (over || closing) reject(endError(over ?? { reason: 'closed' }))
-          else reject(requestRefused(`${place} refused the publish to ${topic}`, failure))
+        const onGivenUp = (): void => settle(within?.reason)
+        const settle = (error?: unknown): void => {
+          within?.removeEventListener('abort', onGivenUp)
+          if (error === undefined) resolve()
+          else reject(error)
+        }
+        within?.addEventListener('abort', onGivenUp, { once: true })
+        // Told of an error, it waited behind what was sent again, and the connection ended first.
+        const hold = (unsent?: unknown): void => {
+          const identifier = unsent ? freeIdentifier(outbox) : line.store.lastPut()
+          outbox.set(identifier, { topic, payload: bytes, retain, sent: !unsent, settle })
+        }
+        const cbStorePut = qos === 1 ? { cbStorePut: hold } : {}
+        client.publish(topic, bytes, { qos, retain, ...cbStorePut }, (failure) => {
+          if (!failure && qos === 0) settle()
+          // What was held is settled by PUBACK or by the outbox's end.
+          else if (failure && !isHeld(outbox, settle))
+            settle(
+              over || closing
+                ? endError(over ?? { reason: 'closed' })
+                : requestRefused(`cannot publish to ${topic}`, failure),
+            )
         })
-      }, within),
+      }),
     async subscribe(filter, { qos = 1 } = {}) {
       const messages = inbox.open(filter)
       try {
@@ -177,13 +169,108 @@ export const openSession: Transport = async (credential, options) => {
   } satisfies Session
 }
 
+const isHeld = (outbox: Outbox, settle: unknown): boolean => {
+  for (const held of outbox.values()) if (held.settle === settle) return true
+  return false
+}
+
 const requestRefused = (message: string, cause: unknown): CertvendError =>
   new CertvendError('ERR_REQUEST_REFUSED', message, { cause })
 
-const endError = (end: SessionEnd): CertvendError =>
-  end.reason === 'lost'
-    ? end.error
-    : new CertvendError('ERR_SESSION_LOST', 'the session was closed before the server acknowledged')
+/** An MQTT.js client over a socket of ours, and what befell it. */
+interface Line {
+  readonly client: MqttClient
+  readonly store: ReturnType<typeof outgoingStore>
+  readonly socket: TLSSocket | undefined
+  /** The TLS handshake is complete on our side. */
+  readonly secured: boolean
+  /** The first thing that went wrong. */
+  readonly error: Error | undefined
+}
+
+function openLine(credential: Credential, options: SessionOptions, outbox: Outbox): Line {
+  const store = outgoingStore(outbox)
+  const line: { -readonly [K in keyof Line]: Line[K] } = {
+    store,
+    socket: undefined,
+    secured: false,
+    error: undefined,
+    client: new MqttClient(
+      () => {
+        const socket = dial(credential)
+        socket.once('secureConnect', () => {
+          line.secured = true
+        })
+        line.socket = socket
+        return socket as never
+      },
+      { ...clientOptions(credential, options), outgoingStore: store },
+    ),
+  }
+  line.client.on('error', (error) => {
+    line.error ??= error
+  })
+  line.client.on('disconnect', ({ reasonCode }) => {
+    line.error ??= new CertvendError(
+      'ERR_SESSION_LOST',
+      reasonCode === takenOver
+        ? 'another connection with this client id took the session over'
+        : `the server ended the session (reason ${reasonCode})`,
+    )
+  })
+  line.client.on('packetsend', ({ cmd }) => {
+    // The keep-alive is when a changed network is looked for: no timer of its own.
+    if (cmd === 'pingreq' && !addressStillOurs(line.socket?.localAddress)) {
+      line.error ??= new CertvendError(
+        'ERR_SESSION_LOST',
+        'this device left the network it connected from',
+      )
+      line.socket?.destroy()
+    }
+  })
+  return line
+}
+
+/** MQTT 5 section 3.14.2.1: Session taken over. */
+const takenOver = 142
+
+/** Waits for CONNACK. */
+function answered(
+  line: Line,
+  { signal, deadlineMs = 30_000, place, now }: SessionOptions & { place: string; now: Date },
+): Promise<boolean> {
+  const { client } = line
+  return new Promise((resolve, reject) => {
+    const deadline = AbortSignal.timeout(deadlineMs)
+    const give = (reason: unknown): void => {
+      stopWaiting()
+      client.end(true)
+      line.socket?.destroy()
+      reject(reason)
+    }
+    const onAbort = (): void => give(signal?.reason)
+    const onDeadline = (): void =>
+      give(
+        new CertvendError('ERR_TIMEOUT', `${place} did not answer within ${deadlineMs / 1000} s`),
+      )
+    const onClose = (): void => give(refused(line.error, { place, secured: line.secured, now }))
+    const onConnect = ({ sessionPresent }: { sessionPresent: boolean }): void => {
+      stopWaiting()
+      resolve(sessionPresent)
+    }
+    const stopWaiting = (): void => {
+      signal?.removeEventListener('abort', onAbort)
+      deadline.removeEventListener('abort', onDeadline)
+      client.removeListener('close', onClose)
+      client.removeListener('connect', onConnect)
+    }
+    signal?.addEventListener('abort', onAbort, { once: true })
+    deadline.addEventListener('abort', onDeadline, { once: true })
+    client.once('close', onClose)
+    client.once('connect', onConnect)
+    client.connect()
+  })
+}
 
 function dial({ endpoint, certificateChain, privateKey }: Credential): TLSSocket {
   const identity = { certificateChain, privateKey: privateKey.toPem() }
@@ -214,7 +301,7 @@ function clientOptions(credential: Credential, options: SessionOptions): IClient
     resubscribe: false,
     queueQoSZero: false,
     writeCache: false, // a table of 65 536 buffers otherwise
-    connectTimeout: 2 ** 30, // the deadline is ours
+    connectTimeout: (options.deadlineMs ?? 30_000) + 60_000, // the deadline is ours
     ...(will
       ? {
           will: {

@@ -5,6 +5,7 @@
  * certificate shows only after the handshake.
  */
 import { earliestPlausible } from './clock.ts'
+import type { Credential } from './credential.ts'
 import { CertvendError } from './errors.ts'
 import { isVerificationFailure } from './trust.ts'
 
@@ -39,6 +40,36 @@ export function refused(error: Error | undefined, circumstances: Circumstances):
     `${place} closed the connection before CONNACK`,
     error ? { cause: error } : {},
   )
+}
+
+/** How long a fresh certificate may be pending, in milliseconds: JITR, JITP, policies on their way. */
+const pendingMs = 5 * 60_000
+
+/**
+ * A door closed without a reason, seen in the light of the certificate's age: soon after it was
+ * issued it may still be pending, later a person must look.
+ */
+export function maybePending(
+  error: CertvendError,
+  { issuedAt, thingName }: Credential,
+  now: Date,
+): CertvendError {
+  if (error.code !== 'ERR_SESSION_REFUSED' || error.remedy !== 'retry') return error
+  const fresh = Math.abs(now.getTime() - issuedAt.getTime()) < pendingMs
+  return fresh
+    ? new CertvendError(
+        'ERR_SESSION_REFUSED',
+        `${error.message}; the new certificate may still be pending`,
+        {
+          cause: error,
+          hint: 'wait: a certificate that registers at its first connection, and a policy just attached, take seconds to minutes',
+        },
+      )
+    : new CertvendError('ERR_SESSION_REFUSED', error.message, {
+        cause: error,
+        remedy: 'operator',
+        hint: `look at the certificate on the server's side: unknown there (another account or region), INACTIVE or REVOKED, still PENDING_ACTIVATION (no activator), no policy attached, or a policy that does not allow client id ${thingName}`,
+      })
 }
 
 /** Why the connection ended, by the socket's error. */

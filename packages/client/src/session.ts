@@ -1,13 +1,11 @@
 /**
- * Sessions: one MQTT connection made with one credential, and the loop that keeps one open.
- *
- * `connect` attempts once. `stayConnected` owns the back-off: spread after losing an established
- * session, so that a fleet does not return in one second, then full jitter doubling to a cap.
+ * Sessions: one MQTT connection made with one credential. `connect` attempts once; the loop around
+ * it is in `stay.ts`.
  */
-import { type Clock, systemClock } from './clock.ts'
+import type { Clock } from './clock.ts'
 import type { Credential } from './credential.ts'
-import { CertvendError } from './errors.ts'
-import { type Backoff, fullJitter } from './retry.ts'
+import type { CertvendError } from './errors.ts'
+import type { Outbox } from './outbox.ts'
 
 /** Delivery guarantee; IoT Core has no 2. */
 export type Qos = 0 | 1
@@ -40,6 +38,9 @@ export interface Session {
   readonly sessionPresent: boolean
   /**
    * Resolves when the server has acknowledged (QoS 1) or the bytes are handed over (QoS 0).
+   *
+   * In a session of `stayConnected` a QoS 1 message outlives the connection: the next session sends
+   * it again. Elsewhere the session's end rejects. An abort stops the waiting, not the sending.
    *
    * @throws {CertvendError} `ERR_SESSION_LOST` when the session ended first, `ERR_REQUEST_REFUSED`
    *   when the server refused; or the signal's reason
@@ -78,6 +79,8 @@ export interface SessionOptions {
   readonly clock?: Clock
   /** Default: MQTT.js, loaded when first used. */
   readonly transport?: Transport
+  /** What an earlier session left unacknowledged, and this one may; `stayConnected` hands it on. */
+  readonly outbox?: Outbox
 }
 
 /** Opens one session; `mqtt.ts` is the default. */
@@ -96,71 +99,4 @@ export async function connect(
   options.signal?.throwIfAborted()
   const transport = options.transport ?? (await import('./mqtt.ts')).openSession
   return transport(credential, options)
-}
-
-export interface StayOptions extends SessionOptions {
-  /** Waits between failed attempts. Default 1 s doubling to 5 min. */
-  readonly backoff?: Backoff
-  /** Upper bound of the first wait after losing an established session, in milliseconds. Default 15 000. */
-  readonly spreadMs?: number
-  /** Uniform in [0, 1). Default `Math.random`. */
-  readonly random?: () => number
-  /** Told before each wait. */
-  readonly onRetry?: (retry: { error: CertvendError; waitMs: number }) => void
-}
-
-/** A connection that lasted this long, in milliseconds, proves that the door is open again. */
-const lastedMs = 60_000
-
-/**
- * Sessions one after another, for ever: yields each as it opens, and opens the next when it ended.
- * Leaving the loop closes the session in hand; so does the signal, which then ends the loop.
- *
- * Nothing is given up, whatever the error: it is told to `onRetry`, and asked again more slowly.
- *
- * @param source a store, read anew before each attempt, or one credential.
- */
-export async function* stayConnected(
-  source: { current(): Credential | undefined } | Credential,
-  options: StayOptions = {},
-): AsyncGenerator<Session, void, void> {
-  const { clock = systemClock, random = Math.random, signal, spreadMs = 15_000 } = options
-  const backoff = options.backoff ?? { baseMs: 1000, capMs: 5 * 60_000 }
-  let failures = 0
-  while (!signal?.aborted) {
-    let failure: CertvendError
-    let waitMs: number
-    try {
-      const session = await connect(credentialOf(source), options)
-      const opened = clock.now().getTime()
-      let end: SessionEnd
-      try {
-        yield session
-        end = await session.ended
-      } finally {
-        await session.close()
-      }
-      if (end.reason === 'closed') return
-      failure = end.error
-      const lasted = clock.now().getTime() - opened >= lastedMs
-      // One that is thrown out at once, again and again, is not established: keep doubling.
-      failures = lasted ? 0 : failures + 1
-      waitMs = Math.max(random() * spreadMs, lasted ? 0 : fullJitter(failures, backoff, random))
-    } catch (error) {
-      if (signal?.aborted) return
-      if (!(error instanceof CertvendError)) throw error
-      failure = error
-      waitMs = fullJitter(failures++, backoff, random)
-    }
-    options.onRetry?.({ error: failure, waitMs })
-    await clock.wait(waitMs, signal).catch((error) => {
-      if (!signal?.aborted) throw error
-    })
-  }
-}
-
-function credentialOf(source: { current(): Credential | undefined } | Credential): Credential {
-  const credential = 'current' in source ? source.current() : source
-  if (!credential) throw new TypeError('the store holds no credential; call ensureCredential first')
-  return credential
 }
