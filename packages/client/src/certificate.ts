@@ -20,7 +20,11 @@ export function readCertificates(pem: string): X509Certificate[] {
   if (blocks.length === 0) throw new TypeError('no PEM certificate found')
   return blocks.map((block, index) => {
     try {
-      return new X509Certificate(block)
+      const certificate = new X509Certificate(block)
+      // OpenSSL looks no further than the frame: a key or a date that is none shows only when asked for.
+      notBefore(certificate).toISOString()
+      notAfter(certificate).toISOString()
+      return certificate.publicKey && certificate
     } catch (cause) {
       throw new TypeError(`certificate ${index + 1} cannot be read`, { cause })
     }
