@@ -82,6 +82,6 @@ export function judgeReply<T>(
     throw new CertvendError('ERR_SERVER_BUSY', `${host} answered ${status}`, when)
   throw new CertvendError(
     'ERR_REPLY_MALFORMED',
-    `${host} answered ${status} with ${type || 'no media type'}, not with the vending protocol`,
+    `${host} answered ${status} with ${quote(type, secret) || 'no media type'}, not with the vending protocol`,
   )
 }
