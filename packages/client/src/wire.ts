@@ -17,8 +17,12 @@ export const paths = {
 } as const
 
 /** The URL of one of {@link paths} below the vending server's, whose own path is a prefix. */
-export const resolve = (server: URL, path: string): URL =>
-  new URL(server.pathname.replace(/\/+$/, '') + path, server)
+export function resolve(server: URL, path: string): URL {
+  const url = new URL(server)
+  // Set, not parsed: a path of the server's that begins with two slashes is no host.
+  url.pathname = server.pathname.replace(/\/+$/, '') + path
+  return url
+}
 
 export const mediaTypes = { json: 'application/json', problem: 'application/problem+json' } as const
 
