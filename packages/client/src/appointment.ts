@@ -11,6 +11,9 @@ import type { VendingServer } from './vending-server.ts'
 
 const worthWritingMs = 60 * 60_000
 
+const hashOf = ({ url }: VendingServer): string =>
+  createHash('sha256').update(url.href).digest('hex')
+
 /** Writes down when to ask again, if `error` says so and it is far away. */
 export function rememberAppointment(
   store: CredentialStore,
@@ -21,18 +24,23 @@ export function rememberAppointment(
   if (error.retryAt.getTime() - now.getTime() < worthWritingMs) return
   store.recordRequest({
     dialect: server.dialect.name,
-    urlHash: createHash('sha256').update(server.url.href).digest('hex'),
+    urlHash: hashOf(server),
     sentAt: now,
     attempts: (earlier?.attempts ?? 0) + 1,
     notBefore: error.retryAt,
   })
 }
 
-/** @throws {CertvendError} `ERR_SERVER_BUSY` before the moment that was agreed. */
-export function keepAppointment(request: RequestRecord | undefined, now: Date): void {
-  const { sentAt, notBefore } = request ?? {}
+/** @throws {CertvendError} `ERR_SERVER_BUSY` before the moment that was agreed with this server. */
+export function keepAppointment(
+  request: RequestRecord | undefined,
+  server: VendingServer,
+  now: Date,
+): void {
+  if (request?.urlHash !== hashOf(server)) return
+  const { sentAt, notBefore } = request
   // A clock that shows a time before the request was sent says nothing about the appointment.
-  if (!sentAt || !notBefore || now < sentAt || now >= notBefore) return
+  if (!notBefore || now < sentAt || now >= notBefore) return
   throw new CertvendError(
     'ERR_SERVER_BUSY',
     `the vending server asked not to be asked before ${notBefore.toISOString()}`,

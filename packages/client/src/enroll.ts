@@ -79,7 +79,7 @@ export async function enroll(
   const pending = store.begin(options.keyAlgorithm)
   if (pending.generation !== before?.generation)
     log({ event: 'enroll.key', generation: pending.generation })
-  keepAppointment(pending.request, clock.now())
+  keepAppointment(pending.request, server, clock.now())
   const csr = await createCertificationRequest(pending.privateKey, claim.deviceSerial)
   const send = await channel(server, options)
   log({ event: 'enroll.request', host: server.url.host })
