@@ -79,5 +79,5 @@ try {
   fs.rmSync(out, { recursive: true, force: true })
 }
 
-console.log(`\n${passed} passed, ${failed} failed`)
+console.log(`\ncheck: ${passed} passed, ${failed} failed`)
 process.exitCode = failed === 0 ? 0 : 1
