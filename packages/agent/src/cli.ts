@@ -91,7 +91,7 @@ function program(terminal: Terminal, settle: (code: ExitCode) => void): Command 
     .option('--json', 'log JSON lines, also on a terminal')
     .addHelpText(
       'after',
-      '\nRuns in the foreground and logs to stdout. Being offline or refused does not end it;\nSIGTERM does.\n\nExample:\n  certvend run --config ./agent.toml',
+      '\nRuns in the foreground and logs to stdout. Being offline or refused does not end\nit; SIGTERM does.\n\nExample:\n  certvend run --config ./agent.toml',
     )
   add('status', 'what is stored here, until when, and what is wrong', status, place)
     .option('--json', 'print the document as JSON')
@@ -137,7 +137,7 @@ function usage(error: CommanderError, terminal: Terminal): ExitCode {
   const message = line
     .replace(/^error: /, '')
     .replace(/=[^']*/, '')
-    .replace(/\.$/, '')
+    .replace(/\. .*|\.$/, '')
   const near = /Did you mean (.*)\?/.exec(suggestion ?? '')?.[1]
   const hint = /'--?token'/.test(message)
     ? 'a token is never given on the command line, where every user sees it: --token-file FILE'

@@ -40,7 +40,7 @@ const keys = {
   url: v.optional(text),
   pins: v.optional(
     v.union(
-      [text, v.pipe(v.array(text), v.minLength(1))],
+      [text, v.pipe(v.array(text), v.minLength(1, 'name at least one file'))],
       'expected a file name, or an array of file names',
     ),
   ),
@@ -155,7 +155,7 @@ function place(content: string, file: string, names: readonly string[]): string 
   let inside = ''
   for (const [index, line] of content.split('\n').entries()) {
     inside = header.exec(line)?.[1] ?? inside
-    const named = header.test(line) && table === '' && inside === key
+    const named = header.test(line) && inside === names.join('.')
     if (named || (inside === table && assignment.test(line))) return `${file}:${index + 1}`
   }
   return file

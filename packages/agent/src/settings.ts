@@ -56,7 +56,9 @@ export async function resolveSettings(
   environment: NodeJS.ProcessEnv = process.env,
   places: Places = gatewayPlaces,
 ): Promise<Settings> {
-  const configFile = flags.config ?? (existsSync(places.config) ? places.config : undefined)
+  const configFile =
+    given('--config', flags.config)?.value ??
+    (existsSync(places.config) ? places.config : undefined)
   const config: Config = configFile === undefined ? { mqtt: {} } : readConfig(configFile)
   const url = given('--server', flags.server) ?? config.url
   const serial = given('--serial', flags.serial) ?? config.serial
