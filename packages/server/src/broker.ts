@@ -8,7 +8,7 @@
  */
 import type { AddressInfo, Socket } from 'node:net'
 import { createServer, type TLSSocket } from 'node:tls'
-import { Aedes } from 'aedes'
+import { Aedes, type Client } from 'aedes'
 import type { Clock } from './clock.ts'
 import { certificateId } from './issuer/local.ts'
 import { isInForce, type Registry } from './registry/registry.ts'
@@ -70,7 +70,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   const { registry, clock } = options
   const received: ReceivedMessage[] = []
   const refusals: DoorRefusal[] = []
-  const sessions = new Set<string>()
+  const sessions = new Map<string, Client>()
   const sockets = new Set<Socket>()
   let opened = 0
 
@@ -119,11 +119,14 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
       permit(null)
     },
   })
-  aedes.on('clientReady', (client) => {
-    sessions.add(client.id)
+  // Before CONNACK goes out, so that whoever has received it finds itself here.
+  aedes.on('client', (client) => {
+    sessions.set(client.id, client)
     opened += 1
   })
-  aedes.on('clientDisconnect', (client) => sessions.delete(client.id))
+  aedes.on('clientDisconnect', (client) => {
+    if (sessions.get(client.id) === client) sessions.delete(client.id)
+  })
 
   const server = createServer(
     {
@@ -157,7 +160,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     port: (server.address() as AddressInfo).port,
     received,
     refusals,
-    sessions: () => [...sessions],
+    sessions: () => [...sessions.keys()],
     get opened() {
       return opened
     },

@@ -33,7 +33,7 @@ const refuse = (reason: string): Judgement => ({ ok: false, reason })
  */
 export function judgeRequest(pem: string, deviceSerial: string): Judgement {
   const der = decodePem(pem)
-  const signed = der && firstElement(der)
+  const signed = der && signedPart(der)
   if (!signed) return refuse('the certification request is not DER in PEM')
   let csr: x509.Pkcs10CertificateRequest
   let key: KeyObject
@@ -136,14 +136,23 @@ function decodePem(pem: string): Buffer | undefined {
 }
 
 /**
- * The first element of the outer SEQUENCE, with its header: in PKCS#10 (and X.509) the bytes that are
- * signed. Undefined if `der` is not exactly one SEQUENCE.
+ * The bytes that are signed: the first of the three elements of a CertificationRequest, with its
+ * header. Undefined if `der` is not exactly SEQUENCE { SEQUENCE, SEQUENCE, BIT STRING }, which the
+ * parser behind this does not insist on.
  */
-function firstElement(der: Buffer): Buffer | undefined {
+function signedPart(der: Buffer): Buffer | undefined {
   const outer = measure(der, 0)
   if (!outer || der[0] !== 0x30 || outer.end !== der.length) return undefined
-  const inner = measure(der, outer.start)
-  return inner && inner.end <= der.length ? der.subarray(outer.start, inner.end) : undefined
+  let at = outer.start
+  let signed: Buffer | undefined
+  for (const tag of [0x30, 0x30, 0x03]) {
+    const element = measure(der, at)
+    if (!element || der[at] !== tag || element.end > der.length) return undefined
+    if (tag === 0x03 && der[element.start] !== 0) return undefined // a signature has whole octets
+    signed ??= der.subarray(at, element.end)
+    at = element.end
+  }
+  return at === der.length ? signed : undefined
 }
 
 /** Where the content of the element at `offset` starts and ends (X.690 section 8.1.3). */

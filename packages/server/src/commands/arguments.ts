@@ -20,6 +20,11 @@ export function hostName(text: string): string {
   return text
 }
 
+export function alpnProtocol(text: string): string {
+  if (/^[\x21-\x7e]{1,64}$/.test(text)) return text
+  throw new InvalidArgumentError('an ALPN protocol has 1 to 64 printable characters, no spaces.')
+}
+
 /** The serial itself is not repeated: it may be 10 000 characters or hold control characters. */
 export function deviceSerial(text: string): string {
   if (isDeviceSerial(text)) return text

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { failure } from '../failure.ts'
-import { type Lab, startLab } from '../lab.ts'
+import type { Lab } from '../lab.ts'
 import { jsonLog } from '../log.ts'
 import { print, type Terminal } from '../terminal.ts'
 import { deviceSerial, port } from './arguments.ts'
@@ -43,6 +43,7 @@ export function addLabCommand(program: Command, terminal: Terminal): void {
 
 async function run(options: LabCommandOptions, terminal: Terminal): Promise<void> {
   const { signal } = terminal
+  const { startLab } = await import('../lab.ts') // its libraries are slow to load, and only needed here
   const directory = await mkdtemp(join(tmpdir(), 'certvend-lab-'))
   let lab: Lab | undefined
   try {
