@@ -1,51 +1,24 @@
-import { type ExecFileException, execFile, spawn } from 'node:child_process'
-import {
-  chmodSync,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs'
-import { tmpdir } from 'node:os'
+import { chmodSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
-import { fileURLToPath } from 'node:url'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { openLibsqlRegistry } from '../src/registry/libsql.ts'
-import { makeDeviceKey } from './device.ts'
-import { send } from './https.ts'
+import { makeWorkplace, type Workplace } from './command.ts'
 
-const main = fileURLToPath(new URL('../dist/main.js', import.meta.url))
 let directory: string
+let run: Workplace['run']
+let device: Workplace['device']
+let remove: () => void
 beforeEach(() => {
-  directory = mkdtempSync(join(tmpdir(), 'certvend-cli-'))
+  ;({ directory, run, device, remove } = makeWorkplace())
 })
-afterEach(() => rmSync(directory, { recursive: true, force: true }))
-
-interface Run {
-  readonly code: number
-  readonly out: string
-  readonly err: string
-}
-
-/** Runs the built command in an empty environment and an empty directory. */
-function run(words: readonly string[], input = ''): Promise<Run> {
-  return new Promise((resolve) => {
-    const done = (error: ExecFileException | null, out: string, err: string) =>
-      resolve({ code: error ? Number(error.code) : 0, out, err })
-    const options = { cwd: directory, env: {}, encoding: 'utf8' as const }
-    execFile(process.execPath, [main, ...words], options, done).stdin?.end(input)
-  })
-}
-
-const device = (line: string) => run(['device', ...line.split(' ')])
+afterEach(() => remove())
 
 describe('certvend-server', () => {
   it('shows worked examples for everything it can do', async () => {
-    for (const words of [[], ['serve'], ['device'], ['lab']]) {
-      const { code, out, err } = await run([...words, '--help'])
+    const all = [[], ['serve'], ['device'], ['lab']]
+    const runs = await Promise.all(all.map((words) => run([...words, '--help'])))
+    for (const [index, words] of all.entries()) {
+      const { code, out, err } = runs[index]!
       expect([code, err]).toEqual([0, ''])
       expect(out).toContain(
         `  $ ${words.length === 1 && words[0] === 'device' ? '(umask' : 'certvend-server'}`,
@@ -54,8 +27,10 @@ describe('certvend-server', () => {
   })
 
   it('never exits with 0 when it did nothing', async () => {
-    for (const words of [[], ['device'], ['nonsense'], ['device', 'nonsense'], ['device', 'add']]) {
-      const { code, out, err } = await run(words)
+    const all = [[], ['device'], ['nonsense'], ['device', 'nonsense'], ['device', 'add']]
+    const runs = await Promise.all(all.map((words) => run(words)))
+    for (const [index, words] of all.entries()) {
+      const { code, out, err } = runs[index]!
       expect([code, out], words.join(' ')).toEqual([2, ''])
       expect(err).not.toBe('')
     }
@@ -174,7 +149,7 @@ describe('certvend-server device', () => {
     await device('add SN-1')
     const serialRule =
       'certvend-server: serial: a device serial has 1 to 64 letters, digits or any of : . _ - and starts with a letter or digit\nhint: add --help to see what can be said here\n'
-    for (const [words, code, err] of [
+    const refusals: [string[], number, string][] = [
       [
         ['add', 'SN-1'],
         3,
@@ -220,14 +195,19 @@ describe('certvend-server device', () => {
       [['add', 'ä'], 2, serialRule],
       [['add', ''], 2, serialRule],
       [['show', 'x'.repeat(10_000)], 2, serialRule],
-    ] as [string[], number, string][])
-      expect(await run(['device', ...words]), words.join(' ')).toEqual({ code, out: '', err })
+    ]
+    const runs = await Promise.all(refusals.map(([words]) => run(['device', ...words])))
+    for (const [index, [words, code, err]] of refusals.entries())
+      expect(runs[index], words.join(' ')).toEqual({ code, out: '', err })
     expect((await device('list')).out.trim().split('\n')).toHaveLength(2)
   })
 
   it('refuses what is no token', async () => {
-    for (const text of ['', 'short', 'two words here', `${'x'.repeat(513)}`, 'ünïcödé-token']) {
-      const { code, err, out } = await run(['device', 'add', 'SN-1', '--token-file', '-'], text)
+    const words = ['device', 'add', 'SN-1', '--token-file', '-']
+    const texts = ['', 'short', 'two words here', 'x'.repeat(513), 'ünïcödé-token']
+    const runs = await Promise.all(texts.map((text) => run(words, text)))
+    for (const [index, text] of texts.entries()) {
+      const { code, err, out } = runs[index]!
       expect([code, out]).toEqual([2, ''])
       expect(err).toContain('certvend-server: standard input does not hold a token\nhint: ')
       if (text) expect(err).not.toContain(text)
@@ -274,167 +254,5 @@ describe('certvend-server device', () => {
     })
     expect((await device('show SN-1')).out).toContain('ACTIVE, until ')
     expect((await device('remove SN-1 --revoke')).code).toBe(0)
-  })
-})
-
-/** Starts a command that runs until it is told to stop. */
-function start(words: readonly string[]) {
-  const child = spawn(process.execPath, [main, ...words], {
-    cwd: directory,
-    env: { TMPDIR: directory },
-  })
-  let err = ''
-  child.stderr.setEncoding('utf8').on('data', (chunk: string) => {
-    err += chunk
-  })
-  const lines: string[] = []
-  const firstLine = new Promise<string>((resolve, reject) => {
-    createInterface(child.stdout).on('line', (line) => {
-      lines.push(line)
-      resolve(line)
-    })
-    child.once('exit', (code) => reject(new Error(`exit code ${code}: ${err}`)))
-  })
-  const ended = new Promise<number | null>((resolve) => child.once('close', resolve))
-  return {
-    firstLine,
-    lines,
-    err: () => err,
-    async stop(signal: NodeJS.Signals) {
-      child.kill(signal)
-      return ended
-    },
-  }
-}
-
-describe('certvend-server serve', () => {
-  it('vends to a device that is added while it runs, and ends cleanly on SIGTERM', async () => {
-    const server = start([
-      'serve',
-      '--port',
-      '0',
-      '--listen',
-      '127.0.0.1',
-      '--certificate-days',
-      '7',
-    ])
-    try {
-      const { event, url } = JSON.parse(await server.firstLine)
-      expect(event).toBe('listening')
-      const pin = readFileSync(join(directory, 'certvend-data', 'tls', 'pin.pem'), 'utf8')
-      const { out } = await device('add SN-1')
-      const key = await makeDeviceKey()
-      const answer = await send(`${url}/v1/enroll`, pin, {
-        method: 'POST',
-        headers: { 'content-type': 'application/json', authorization: `Bearer ${out.trim()}` },
-        body: JSON.stringify({ deviceSerial: 'SN-1', csr: await key.csr('SN-1') }),
-      })
-      expect(answer.status).toBe(200)
-      const { endpoint } = JSON.parse(answer.text)
-      const root = readFileSync(join(directory, 'certvend-data', 'tls', 'root.pem'), 'utf8')
-      expect(endpoint).toEqual({ host: 'localhost', port: 8883, trustAnchors: [root] })
-      const [line] = (await device('list --json')).out.split('\n')
-      const { certificates } = JSON.parse(line!)
-      const days =
-        (Date.parse(certificates[0].notAfter) - Date.parse(certificates[0].issuedAt)) / 864e5
-      expect(Math.round(days)).toBe(7)
-      expect((await device('show SN-1')).out).toContain('state:        enrolled\n')
-    } finally {
-      expect(await server.stop('SIGTERM')).toBe(0)
-    }
-    expect(JSON.parse(server.lines.at(-1)!).event).toBe('stopped')
-    expect(server.err()).toContain('certvend-server: devices pin ')
-  })
-
-  it('says which part of its configuration cannot be used', async () => {
-    const file = (name: string, text: string) => {
-      const path = join(directory, name)
-      writeFileSync(path, text)
-      return path
-    }
-    const nothing = file('nothing.pem', '')
-    const html = file('page.pem', '<html>')
-    const tls = ['--tls-cert', html, '--tls-key', html]
-    for (const [words, code, start] of [
-      [['--port', '65536'], 2, '--port <port>: not a port between 0 and 65535\n'],
-      [['--host', 'a b'], 2, '--host <name>: not a host name or an IP address\n'],
-      [['--certificate-days', '0'], 2, '--certificate-days <days>: not a whole number above 0\n'],
-      [['--mqtt-alpn', 'a b'], 2, '--mqtt-alpn <protocol>: an ALPN protocol has'],
-      [['--tls-cert', html], 2, '--tls-cert and --tls-key belong together\n'],
-      [tls, 2, 'with --tls-cert there is no CA here that could vouch for the MQTT server\n'],
-      [['--mqtt-anchors', nothing], 2, `there is no certificate in ${nothing}\n`],
-      [
-        ['--mqtt-anchors', join(directory, 'x')],
-        2,
-        `cannot read ${join(directory, 'x')}: ENOENT\n`,
-      ],
-      [[...tls, '--mqtt-anchors', html], 2, `${html} or ${html} is not PEM\n`],
-      [['--data-dir', html], 3, `cannot use the data directory ${html}: EEXIST\n`],
-    ] as [string[], number, string][]) {
-      const { code: exit, out, err } = await run(['serve', '--port', '0', ...words])
-      expect([exit, out], words.join(' ')).toEqual([code, ''])
-      expect(err.startsWith(`certvend-server: ${start}`), err).toBe(true)
-      expect(err).toContain('\nhint: ')
-    }
-    expect(existsSync(join(directory, 'certvend-data'))).toBe(false)
-  })
-
-  it('does not replace a CA that it cannot read', async () => {
-    const data = join(directory, 'data')
-    const server = start(['serve', '--port', '0', '--data-dir', data])
-    await server.firstLine
-    await server.stop('SIGTERM')
-    writeFileSync(join(data, 'device-ca.key.pem'), 'half a f')
-    const { code, err } = await run(['serve', '--port', '0', '--data-dir', data])
-    expect(code).toBe(3)
-    expect(err).toMatch(/^certvend-server: cannot use the CA keys in .*\nhint: restore them/)
-    expect(readFileSync(join(data, 'device-ca.key.pem'), 'utf8')).toBe('half a f')
-  })
-
-  it('says which port is taken', async () => {
-    const server = start(['serve', '--port', '0'])
-    const { port } = JSON.parse(await server.firstLine)
-    const { code, err } = await run(['serve', '--port', String(port), '--data-dir', 'second'])
-    expect([code, err]).toEqual([
-      1,
-      `certvend-server: cannot listen on port ${port}: EADDRINUSE\nhint: another process listens there; stop it, or name another --port\n`,
-    ])
-    expect(await server.stop('SIGINT')).toBe(0)
-  })
-})
-
-describe('certvend-server lab', () => {
-  it('says what to point a device at, and leaves nothing behind', async () => {
-    const lab = start(['lab', '--json', '--serial', 'SN-7'])
-    const facts = JSON.parse(await lab.firstLine)
-    const { tokenFile } = facts.device
-    expect(facts.device.deviceSerial).toBe('SN-7')
-    expect(statSync(tokenFile).mode & 0o777).toBe(0o600)
-    expect(statSync(facts.stateDir).mode & 0o777).toBe(0o700)
-    const pin = readFileSync(facts.pinFile, 'utf8')
-    const key = await makeDeviceKey()
-    const token = readFileSync(tokenFile, 'utf8').trim()
-    const answer = await send(`${facts.vendingUrl}/v1/enroll`, pin, {
-      method: 'POST',
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
-      body: JSON.stringify({ deviceSerial: 'SN-7', csr: await key.csr('SN-7') }),
-    })
-    expect(answer.status).toBe(200)
-    expect(JSON.parse(answer.text).endpoint.port).toBe(facts.mqtt.port)
-    const added = await run(['device', 'add', 'SN-8', '--data-dir', facts.dataDir])
-    expect(added.code).toBe(0)
-    expect(await lab.stop('SIGTERM')).toBe(0)
-    expect(existsSync(facts.dataDir)).toBe(false)
-    expect(lab.lines).toHaveLength(1)
-    expect(lab.err()).not.toContain(token)
-  })
-
-  it('says it in words for people', async () => {
-    const lab = start(['lab'])
-    await lab.firstLine
-    expect(await lab.stop('SIGINT')).toBe(0)
-    const text = lab.lines.join('\n')
-    expect(text).toMatch(/^vending machine {2}https:\/\/localhost:\d+\n/)
-    expect(text).toMatch(/\n {2}certvend enroll --server https:\S+ --pin \S+pin\.pem \\\n/)
   })
 })
