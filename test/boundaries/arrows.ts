@@ -182,7 +182,7 @@ export const arrows: readonly Rule[] = [
   ),
   onlyIn(
     'mqtt',
-    ['packages/client/src/mqtt.ts'],
+    ['packages/client/src/mqtt.ts', 'packages/client/src/outgoing-store.ts'],
     'the Session border keeps MQTT.js replaceable: its reconnect loop and its caches stay in one file',
   ),
   onlyIn(
