@@ -70,31 +70,32 @@ function openQueue(
   const held: Message[] = []
   const done = { done: true, value: undefined } as const
   let over = false
-  let wakeReader: (() => void) | undefined
+  let readers: (() => void)[] = []
   let freed: (() => void)[] = []
   const release = (): void => {
     for (const free of freed) free()
     freed = []
   }
+  const wakeReaders = (): void => {
+    for (const wake of readers) wake()
+    readers = []
+  }
   const queue: Queue = {
     filter,
     async push(message) {
       held.push(message)
-      wakeReader?.()
+      wakeReaders()
       if (held.length > room) await new Promise<void>((resolve) => freed.push(resolve))
     },
     end() {
       over = true
-      wakeReader?.()
+      wakeReaders()
       release()
     },
   }
   const subscription: Subscription = {
     async next() {
-      while (held.length === 0 && !over)
-        await new Promise<void>((resolve) => {
-          wakeReader = resolve
-        })
+      while (held.length === 0 && !over) await new Promise<void>((resolve) => readers.push(resolve))
       const value = held.shift()
       if (held.length <= room) release()
       return value ? { done: false, value } : done
