@@ -48,6 +48,7 @@ describe('a claim', () => {
     await registry.setDisabled(device.deviceSerial, true, clock.now())
     const answer = await machine.enroll(device)
     expect([answer.status, answer.problem]).toEqual([403, 'device-disabled'])
+    expect((await registry.find(device.deviceSerial))?.claim.publicKey).toBeUndefined()
     expect((await machine.enroll(device, { token: 'another-token' })).status).toBe(401)
     await registry.setDisabled(device.deviceSerial, false, clock.now())
     expect((await machine.enroll(device)).status).toBe(200)
