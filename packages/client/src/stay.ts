@@ -2,8 +2,8 @@
  * The loop that keeps a session open, for ever.
  *
  * A fleet behind one broker must not return in one second: after an established session the first
- * attempt, and each later one at least, is spread over a quarter of a minute; then full jitter
- * doubles to a cap. Only a connection that lasted resets it, so that neither a flapping broker nor
+ * attempt is spread over a quarter of a minute, and each later one over a window twice as long, up
+ * to a cap. Only a connection that lasted resets it, so that neither a flapping broker nor
  * another holder of the same client id makes a storm.
  */
 import { type Clock, systemClock } from './clock.ts'
@@ -16,9 +16,9 @@ import type { Backoff } from './retry.ts'
 import { connect, type Session, type SessionOptions } from './session.ts'
 
 export interface StayOptions extends Omit<SessionOptions, 'outbox'> {
-  /** Waits between failed attempts. Default 1 s doubling to 5 min. */
+  /** First window and longest wait. Default 1 s and 5 min. */
   readonly backoff?: Backoff
-  /** Upper bound of the waits after an established session, at least, in milliseconds. Default 15 000. */
+  /** Upper bound of the first wait after an established session, in milliseconds. Default 15 000. */
   readonly spreadMs?: number
   /** Uniform in [0, 1). Default `Math.random`. */
   readonly random?: () => number
@@ -34,7 +34,7 @@ const lastedMs = 60_000
 /** So many sessions in a row thrown out soon after they opened are a pattern. */
 const shortInARow = 3
 /** How often a wait looks whether the network changed, in milliseconds. */
-const lookMs = 10_000
+const lookMs = 30_000
 /** After a change of network the next attempt comes within this time, in milliseconds. */
 const soonMs = 2000
 
@@ -56,6 +56,7 @@ export async function* stayConnected(
   const stop = new AbortController()
   const signal = options.signal ? AbortSignal.any([options.signal, stop.signal]) : stop.signal
   let open: Session | undefined
+  let over = false
   let wake = (): void => {}
   const loop = keepConnected(source, { ...options, signal }, (session) => {
     open = session
@@ -63,16 +64,11 @@ export async function* stayConnected(
     void session.ended.then(() => {
       if (open === session) open = undefined // nobody took it while it lived
     })
-  }).finally(() => wake())
-  let over = false
-  loop.then(
-    () => {
-      over = true
-    },
-    () => {
-      over = true
-    },
-  )
+  }).finally(() => {
+    over = true
+    wake()
+  })
+  loop.catch(() => {}) // told below, when the consumer asks
   try {
     while (!over) {
       if (open) {
@@ -99,7 +95,7 @@ async function keepConnected(
   const { clock = systemClock, random = Math.random, signal, spreadMs = 15_000 } = options
   const backoff = options.backoff ?? { baseMs: 1000, capMs: 5 * 60_000 }
   const outbox: Outbox = new Map()
-  let failures = 0
+  const wait = windows(backoff, random)
   let short = 0
   let established = false
   try {
@@ -114,7 +110,7 @@ async function keepConnected(
         const end = await session.ended
         if (end.reason === 'closed' && signal.aborted) return
         const lasted = clock.now().getTime() - opened >= lastedMs
-        failures = lasted ? 0 : failures + 1
+        if (lasted) wait.reset()
         short = lasted ? 0 : short + 1
         failure =
           end.reason === 'closed'
@@ -125,11 +121,9 @@ async function keepConnected(
       } catch (error) {
         if (signal.aborted) return
         if (!(error instanceof CertvendError)) throw error
-        failures++
         failure = maybePending(error, credential, clock.now())
       }
-      const doubled = Math.min(backoff.capMs, backoff.baseMs * 2 ** Math.min(failures - 1, 30))
-      const waitMs = random() * Math.max(established ? spreadMs : 0, doubled)
+      const waitMs = wait.next(established ? spreadMs : backoff.baseMs)
       options.onRetry?.({ error: failure, waitMs })
       await waitUnlessMoved(waitMs, { clock, random, signal })
     }
@@ -143,11 +137,35 @@ async function keepConnected(
   }
 }
 
+/**
+ * Waits that follow each other window by window: each is what was left of the last window, plus a
+ * draw from the next one, which is twice as long. Windows never overlap, so however early a device
+ * failed it does not meet, in the second in which the broker returns, those that had yet to try
+ * (docs/herd.svg). Each wait is at most the cap.
+ */
+function windows({ capMs }: Backoff, random: () => number) {
+  let length = 0
+  let drawn = 0
+  return {
+    next(firstMs: number): number {
+      const left = length - drawn
+      length = Math.min(capMs / 2, Math.max(firstMs, 2 * length))
+      drawn = random() * length
+      return left + drawn
+    },
+    reset(): void {
+      length = 0
+      drawn = 0
+    },
+  }
+}
+
 /** Waits, but not through a change of network: what was unreachable may be reachable now. */
 async function waitUnlessMoved(
   ms: number,
   { clock, random, signal }: { clock: Clock; random: () => number; signal: AbortSignal },
 ): Promise<void> {
+  if (ms <= lookMs) return clock.wait(ms, signal)
   const before = networkFingerprint()
   for (let left = ms; left > 0; left -= lookMs) {
     if (left < ms && networkFingerprint() !== before)
