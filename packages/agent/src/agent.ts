@@ -39,7 +39,7 @@ export interface AgentOptions {
 }
 
 /** A session that cannot be closed in order is left behind after this, in milliseconds. */
-const leaveWithinMs = 1500
+const leaveWithinMs = 1200
 
 /**
  * Runs until `signal` aborts, holding the store's lock all the while. Resolves within two seconds of

@@ -56,17 +56,17 @@ export async function keepOnline(store: CredentialStore, options: OnlineOptions)
         if (signal.aborted) onStop()
       },
     })
+    let announcing: Promise<boolean> | undefined
     for await (const opened of sessions) {
       session = opened
       const { host, port } = store.current()?.endpoint ?? { host: '', port: 0 }
       log({ event: 'session.open', thingName: opened.thingName, host, port })
-      const announced = announce(opened, presence, options)
-      const enough = once
-        ? announced
-        : announced.then(async () => {
-            await opened.ended
-            return false
-          })
+      // One that is still on its way is sent again by the new session, and says the same.
+      announcing ??= announce(opened, presence, options).finally(() => {
+        announcing = undefined
+      })
+      const ended = opened.ended.then(() => false)
+      const enough = Promise.race([ended, once ? announcing : announcing.then(() => ended)])
       const done = await unlessAborted(enough, signal)
       if (done === false) continue
       await takeLeave(opened, presence, clock)
@@ -78,7 +78,7 @@ export async function keepOnline(store: CredentialStore, options: OnlineOptions)
   }
 }
 
-/** Resolves true when the server has acknowledged, or nothing is to be said; else false, when the session ends. */
+/** Resolves true when the server has acknowledged, or nothing is to be said; false when that is over. */
 async function announce(
   session: Session,
   presence: Presence | undefined,
