@@ -34,7 +34,6 @@ export type Mending =
       readonly because?: string
     }
   | { readonly do: 'unlink'; readonly link: LinkName; readonly because?: string }
-  | { readonly do: 'strip'; readonly generation: number; readonly because?: string }
   | { readonly do: 'remove'; readonly name: string; readonly because?: string }
 
 export const generationName = (number: number): string => String(number).padStart(10, '0')
@@ -51,13 +50,18 @@ function list(directory: string): string[] {
   }
 }
 
+/** The generation that `link` names; 0 when it names none, nothing when it is not there. */
 function follow(root: string, link: LinkName): number | undefined {
+  const target = path.join(root, link)
   try {
-    const target = fs.readlinkSync(path.join(root, link))
-    const number = /^generations\/(\d{10})$/.exec(target)?.[1]
-    return number === undefined ? 0 : Number(number)
-  } catch {
-    return undefined
+    return Number(/^generations\/(\d{10})$/.exec(fs.readlinkSync(target))?.[1] ?? 0)
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    if (code === 'EINVAL') return 0 // not a link
+    throw new CertvendError('ERR_STORE_UNREADABLE', `cannot read ${target} (${code})`, {
+      cause: error,
+    })
   }
 }
 
@@ -160,9 +164,13 @@ export function mendings(seen: Survey): Mending[] {
       because: 'the certificate in use is damaged; its key is whole and will be asked for again',
     })
   if (!pending && links.pending !== undefined) wanted.push({ do: 'unlink', link: 'pending' })
-  for (const number of generations.keys())
-    if (number !== current?.generation && number !== pending?.generation)
-      wanted.push({ do: 'remove', name: path.join('generations', generationName(number)) })
-  for (const name of unfinished) wanted.push({ do: 'remove', name })
+  const leftover = [...generations.keys()]
+    .filter((number) => number !== current?.generation && number !== pending?.generation)
+    .map((number) => path.join('generations', generationName(number)))
+  for (const name of [
+    ...leftover,
+    ...unfinished.filter((name) => !leftover.includes(path.dirname(name))),
+  ])
+    wanted.push({ do: 'remove', name })
   return wanted
 }
