@@ -45,7 +45,7 @@ export function judgeDirectory(directory: string): StateDirectory {
   let links = 0
   while (remaining.length > 0) {
     const next = path.join(at, remaining.shift() as string)
-    const found = fs.lstatSync(next, { throwIfNoEntry: false })
+    const found = look(next)
     if (!found) return { path: path.join(next, ...remaining), exists: false, ours: true }
     if (found.isSymbolicLink()) {
       if (++links > linksFollowed)
@@ -64,6 +64,15 @@ export function judgeDirectory(directory: string): StateDirectory {
   }
   const { uid } = fs.statSync(at)
   return { path: at, exists: true, ours: uid === me }
+}
+
+function look(target: string): fs.Stats | undefined {
+  try {
+    return fs.lstatSync(target, { throwIfNoEntry: false })
+  } catch (cause) {
+    const { code } = cause as NodeJS.ErrnoException
+    throw new CertvendError('ERR_STORE_UNREADABLE', `cannot look at ${target} (${code})`, { cause })
+  }
 }
 
 function judgeOwner(
