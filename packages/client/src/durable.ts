@@ -41,6 +41,37 @@ export function syncDirectory(directory: string): void {
   })
 }
 
+/** Makes the files in `directory` and its entries durable, whoever wrote them. */
+export function syncFiles(directory: string): void {
+  step('sync', directory, () => {
+    for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
+      if (!entry.isFile()) continue
+      const { O_RDONLY, O_NOFOLLOW } = fs.constants
+      const descriptor = fs.openSync(path.join(directory, entry.name), O_RDONLY | O_NOFOLLOW)
+      try {
+        fs.fsyncSync(descriptor)
+      } finally {
+        fs.closeSync(descriptor)
+      }
+    }
+  })
+  syncDirectory(directory)
+}
+
+/**
+ * Makes durable what is in `directory` and the names that lead to it, whoever made them: systemd, an
+ * installer, or a process of ours that was killed halfway. Parents that may not be read are not ours.
+ */
+export function syncPath(directory: string): void {
+  const parent = path.dirname(directory)
+  if (parent !== directory) syncPath(parent)
+  try {
+    syncDirectory(directory)
+  } catch (error) {
+    if (!/^(EACCES|EPERM|EROFS|EINVAL)$/.test(errno((error as Error).cause))) throw error
+  }
+}
+
 /** Makes `directory` (0700) and its missing parents, each durable in its parent. */
 export function makeDirectory(directory: string): void {
   if (fs.existsSync(directory)) return
@@ -124,12 +155,13 @@ export function remove(target: string): void {
   })
 }
 
-/** Removes a directory and the files in it. */
-export function removeDirectory(directory: string): void {
+/** Removes a directory and what is in it, or a file or link, if it is there. */
+export function removeAll(directory: string): void {
+  if (!fs.lstatSync(directory, { throwIfNoEntry: false })?.isDirectory()) return remove(directory)
   step('remove', directory, () => {
     for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
       const target = path.join(directory, entry.name)
-      if (entry.isDirectory()) removeDirectory(target)
+      if (entry.isDirectory()) removeAll(target)
       else fs.unlinkSync(target)
     }
     fs.rmdirSync(directory)

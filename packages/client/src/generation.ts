@@ -119,6 +119,17 @@ function read(directory: string, name: string): string | undefined {
   }
 }
 
+/**
+ * The text of the private key in `directory`: what the digest in `credential.json` is of, which may
+ * differ from the key's PEM as we would write it.
+ */
+export function readKeyText(directory: string): string {
+  const text = read(directory, fileNames.key)
+  if (text === undefined)
+    throw new CertvendError('ERR_STORE_UNREADABLE', `the private key in ${directory} is gone`)
+  return text
+}
+
 function parseFile<T>(
   schema: v.GenericSchema<unknown, T>,
   text: string | undefined,

@@ -10,7 +10,6 @@
  * whole, and once a call here has returned, the new. Opening judges what is there and heals it.
  * `docs/store.md` has the layout, the promise and the proof.
  */
-import fs from 'node:fs'
 import path from 'node:path'
 import type { Credential, Issued, Pending, RequestRecord } from './credential.ts'
 import { defaultStateDirectory, judgeDirectory } from './directory.ts'
@@ -20,14 +19,16 @@ import {
   makeDirectory,
   probeLinks,
   remove,
-  removeDirectory,
+  removeAll,
   replaceFile,
   replaceLink,
   syncDirectory,
+  syncFiles,
+  syncPath,
   takeLock,
 } from './durable.ts'
 import { CertvendError } from './errors.ts'
-import { fileNames, issuedFiles, requestFile } from './generation.ts'
+import { fileNames, issuedFiles, readKeyText, requestFile } from './generation.ts'
 import { generateKey, type KeyAlgorithm } from './key.ts'
 import { generationName, type Mending, mendings, type Survey, survey } from './survey.ts'
 
@@ -35,7 +36,8 @@ import { generationName, type Mending, mendings, type Survey, survey } from './s
  * One state directory. Readers take no lock; the first write takes it and {@link close} frees it.
  *
  * Every writing method throws {@link CertvendError} `ERR_STORE_UNWRITABLE` or `ERR_STORE_LOCKED` and
- * then has changed nothing that a reader sees.
+ * then has changed nothing that a reader sees; only when its last sync fails, what {@link current} and
+ * {@link pending} show then may already be the new. Look at them before calling again.
  */
 export interface CredentialStore {
   /** Resolved: no link on the way. */
@@ -76,12 +78,14 @@ export async function openCredentialStore(directory?: string): Promise<Credentia
   let held: Lock | undefined
   let seen: Survey = survey(root)
   let mended: readonly string[] = []
+  const settled = new Set<number>()
 
   const at = (...names: string[]): string => path.join(root, ...names)
   const home = (generation: number): string => at('generations', generationName(generation))
 
   function lock(): void {
     if (held) return
+    settled.clear() // another process may have written since
     if (!ours)
       throw new CertvendError(
         'ERR_STORE_UNWRITABLE',
@@ -92,7 +96,10 @@ export async function openCredentialStore(directory?: string): Promise<Credentia
     const taken = takeLock(at('lock'))
     try {
       reload() // what was seen before the lock may have changed
-      if (seen.newest === 0) probeLinks(root)
+      if (seen.newest === 0) {
+        probeLinks(root)
+        syncPath(root)
+      }
     } catch (error) {
       taken.release()
       throw error
@@ -108,33 +115,66 @@ export async function openCredentialStore(directory?: string): Promise<Credentia
       case 'unlink':
         remove(at(mending.link))
         break
-      case 'strip':
-        for (const name of [fileNames.credential, fileNames.certificate, fileNames.anchors])
-          remove(path.join(home(mending.generation), name))
-        break
       case 'remove':
-        if (fs.lstatSync(at(mending.name)).isDirectory()) removeDirectory(at(mending.name))
-        else remove(at(mending.name))
+        removeAll(at(mending.name))
     }
   }
 
-  function heal(): void {
+  /**
+   * Makes durable what a process before us may have written and, being killed, not synced. We see it
+   * and would rely on it; a power cut could still take it away.
+   */
+  function settle(...generations: (number | undefined)[]): void {
+    const unsure = generations.filter((one) => one !== undefined && !settled.has(one)) as number[]
+    if (unsure.length === 0) return
+    for (const generation of unsure) syncFiles(home(generation))
+    syncDirectory(at('generations'))
+    syncDirectory(root)
+    for (const generation of unsure) settled.add(generation)
+  }
+
+  function mendAll(): void {
     const wanted = mendings(seen)
     if (wanted.length === 0) return
-    try {
+    settled.clear()
+    settle(seen.current?.generation, seen.pending?.generation)
+    for (const mending of wanted) {
+      mend(mending)
+      if (mending.do === 'point' || mending.do === 'unlink') syncDirectory(root)
+    }
+    mended = [...mended, ...wanted.flatMap((one) => (one.because ? [one.because] : []))]
+    reload()
+  }
+
+  function heal(): void {
+    if (mendings(seen).length === 0) return
+    // A usable credential is not withheld because the disk cannot be tidied now.
+    tidy(() => {
       lock()
-      const now = mendings(seen)
-      for (const mending of now) {
-        mend(mending)
-        if (mending.do === 'point' || mending.do === 'unlink') syncDirectory(root)
-      }
-      mended = [...mended, ...now.flatMap((one) => (one.because ? [one.because] : []))]
-      seen = survey(root)
+      mendAll()
+    })
+    close()
+  }
+
+  /** Runs one write under the lock. After a failure the store is as if opened anew. */
+  function write<T>(action: () => T): T {
+    lock()
+    mendAll()
+    try {
+      return action()
     } catch (error) {
-      // A usable credential is not withheld because the disk cannot be tidied now.
+      settled.clear()
+      tidy(reload)
+      throw error
+    }
+  }
+
+  /** What need not succeed: the next write or opening does it. */
+  function tidy(action: () => void): void {
+    try {
+      action()
+    } catch (error) {
       if (!(error instanceof CertvendError)) throw error
-    } finally {
-      close()
     }
   }
 
@@ -165,76 +205,86 @@ export async function openCredentialStore(directory?: string): Promise<Credentia
     pending: () => seen.pending,
     reload,
     lock,
-    begin(algorithm) {
-      lock()
-      if (seen.pending?.state === 'requested') return seen.pending
-      if (seen.pending)
-        throw new TypeError('an issued credential waits; promote or discard it first')
-      const key = generateKey(algorithm)
-      const generation = seen.newest + 1
-      makeDirectory(home(generation))
-      createFile(path.join(home(generation), fileNames.key), key.toPem())
-      syncDirectory(home(generation))
-      replaceLink(at('pending'), `generations/${generationName(generation)}`)
-      syncDirectory(root)
-      reload()
-      return requested()
-    },
-    recordRequest(record) {
-      lock()
-      const { generation } = requested()
-      replaceFile(path.join(home(generation), fileNames.request), requestFile(record))
-      syncDirectory(home(generation))
-      reload()
-    },
-    issue(issued) {
-      lock()
-      const { generation, privateKey } = requested()
-      mend({ do: 'strip', generation })
-      const files = issuedFiles(privateKey.toPem(), issued)
-      createFile(path.join(home(generation), fileNames.certificate), files.certificate)
-      createFile(path.join(home(generation), fileNames.anchors), files.anchors)
-      replaceFile(path.join(home(generation), fileNames.credential), files.credential)
-      syncDirectory(home(generation))
-      if (!seen.current) {
-        replaceLink(at('current'), `generations/${generationName(generation)}`)
+    begin: (algorithm) =>
+      write(() => {
+        if (seen.pending?.state === 'requested') {
+          settle(seen.pending.generation)
+          return seen.pending
+        }
+        if (seen.pending)
+          throw new TypeError('an issued credential waits; promote or discard it first')
+        const key = generateKey(algorithm)
+        const generation = seen.newest + 1
+        makeDirectory(home(generation))
+        createFile(path.join(home(generation), fileNames.key), key.toPem())
+        syncDirectory(home(generation))
+        replaceLink(at('pending'), `generations/${generationName(generation)}`)
         syncDirectory(root)
+        settled.add(generation)
+        reload()
+        return requested()
+      }),
+    recordRequest: (record) =>
+      write(() => {
+        const { generation } = requested()
+        replaceFile(path.join(home(generation), fileNames.request), requestFile(record))
+        syncDirectory(home(generation))
+        reload()
+      }),
+    issue: (issued) =>
+      write(() => {
+        const { generation } = requested()
+        settle(generation)
+        for (const name of [fileNames.credential, fileNames.certificate, fileNames.anchors])
+          remove(path.join(home(generation), name)) // of an attempt cut short
+        const files = issuedFiles(readKeyText(home(generation)), issued)
+        createFile(path.join(home(generation), fileNames.certificate), files.certificate)
+        createFile(path.join(home(generation), fileNames.anchors), files.anchors)
+        replaceFile(path.join(home(generation), fileNames.credential), files.credential)
+        syncDirectory(home(generation))
+        if (!seen.current) {
+          replaceLink(at('current'), `generations/${generationName(generation)}`)
+          syncDirectory(root)
+          tidy(() => remove(at('pending')))
+        }
+        reload()
+        const stored = [
+          seen.current,
+          seen.pending?.state === 'issued' ? seen.pending.credential : undefined,
+        ]
+        const credential = stored.find((one) => one?.generation === generation)
+        if (!credential)
+          throw new CertvendError(
+            'ERR_STORE_CORRUPT',
+            `${home(generation)} does not read back as written`,
+          )
+        return credential
+      }),
+    promote: () =>
+      write(() => {
+        const { pending, current } = seen
+        if (pending?.state !== 'issued') throw new TypeError('no issued credential waits')
+        settle(pending.generation)
+        replaceLink(at('current'), `generations/${generationName(pending.generation)}`)
+        // Durable before the other link goes: the old certificate may be retired from here on.
+        syncDirectory(root)
+        tidy(() => {
+          remove(at('pending'))
+          if (current) removeAll(home(current.generation))
+        })
+        reload()
+        return seen.current as Credential
+      }),
+    discard: () =>
+      write(() => {
+        const { pending } = seen
+        if (!pending) return
         remove(at('pending'))
-      }
-      reload()
-      const stored = [
-        seen.current,
-        seen.pending?.state === 'issued' ? seen.pending.credential : undefined,
-      ]
-      const credential = stored.find((one) => one?.generation === generation)
-      if (!credential)
-        throw new CertvendError(
-          'ERR_STORE_CORRUPT',
-          `${home(generation)} does not read back as written`,
-        )
-      return credential
-    },
-    promote() {
-      lock()
-      const { pending, current } = seen
-      if (pending?.state !== 'issued') throw new TypeError('no issued credential waits')
-      replaceLink(at('current'), `generations/${generationName(pending.generation)}`)
-      // Durable before the other link goes: the old certificate may be retired from here on.
-      syncDirectory(root)
-      remove(at('pending'))
-      if (current) removeDirectory(home(current.generation))
-      reload()
-      return seen.current as Credential
-    },
-    discard() {
-      lock()
-      const { pending } = seen
-      if (!pending) return
-      remove(at('pending'))
-      syncDirectory(root)
-      removeDirectory(home(pending.generation))
-      reload()
-    },
+        syncDirectory(root)
+        removeAll(home(pending.generation))
+        syncDirectory(at('generations')) // or a power cut brings the key back
+        reload()
+      }),
     close,
   }
 }
