@@ -147,9 +147,10 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   })
   server.on('tlsClientError', () => undefined) // a handshake that failed is the client's affair
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
+    const fail = (error: Error) => aedes.close(() => reject(error)) // its timers would keep us alive
+    server.once('error', fail)
     server.listen(options.port, options.address, () => {
-      server.off('error', reject)
+      server.off('error', fail)
       resolve()
     })
   })

@@ -118,6 +118,9 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
     port: ports.mqtt ?? 0,
     deviceCa: [pki.deviceCa.certificate],
     tls: identityOptions(await pki.issueServer({ issuer: pki.brokerCa, sends: [] })),
+  }).catch(async (error: unknown) => {
+    await registry.close()
+    throw error
   })
   const trustAnchors = [pki.brokerCa.certificate]
   const endpoint: Endpoint = { host: 'localhost', port: broker.port, trustAnchors }

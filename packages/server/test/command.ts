@@ -39,7 +39,7 @@ export function makeWorkplace(): Workplace {
     new Promise((resolve) => {
       const done = (error: ExecFileException | null, out: string, err: string) =>
         resolve({ code: error ? Number(error.code) : 0, out, err })
-      const options = { cwd: directory, env: {}, encoding: 'utf8' as const }
+      const options = { cwd: directory, env: { TMPDIR: directory }, encoding: 'utf8' as const }
       execFile(process.execPath, [main, ...words], options, done).stdin?.end(input)
     })
   return {

@@ -1,4 +1,4 @@
-import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { makeWorkplace, type Workplace } from './command.ts'
@@ -139,6 +139,21 @@ describe('certvend-server lab', () => {
     expect(existsSync(facts.dataDir)).toBe(false)
     expect(lab.lines).toHaveLength(1)
     expect(lab.err()).not.toContain(token)
+  })
+
+  it('says that a port is taken, and leaves nothing behind', async () => {
+    const lab = start(['lab', '--json'])
+    const { mqtt, vendingUrl } = JSON.parse(await lab.firstLine)
+    for (const words of [
+      ['--mqtt-port', String(mqtt.port)],
+      ['--vending-port', new URL(vendingUrl).port],
+    ]) {
+      const { code, out, err } = await run(['lab', ...words])
+      expect([code, out]).toEqual([1, ''])
+      expect(err).toMatch(/^certvend-server: cannot listen: .*EADDRINUSE.*\nhint: name other ports/)
+    }
+    expect(await lab.stop('SIGTERM')).toBe(0)
+    expect(readdirSync(directory)).toEqual([])
   })
 
   it('says it in words for people', async () => {
