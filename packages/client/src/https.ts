@@ -7,45 +7,12 @@
 import { setFlagsFromString } from 'node:v8'
 import type { Dispatcher } from 'undici'
 import type { Clock } from './clock.ts'
-import { earliestPlausible } from './clock.ts'
-import { CertvendError, type ErrorCode } from './errors.ts'
+import { dial } from './dial.ts'
+import { CertvendError } from './errors.ts'
+import { within } from './patience.ts'
+import { socketFailure } from './refusal.ts'
 import type { Send, SendRequest, SendResponse } from './send.ts'
-import { anchorsExpire, isVerificationFailure, type TrustAnchors, tlsOptions } from './trust.ts'
-
-const networkCodes = new Set([
-  'ENOTFOUND',
-  'EAI_AGAIN',
-  'ECONNREFUSED',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-  'ENETDOWN',
-  'EADDRNOTAVAIL',
-  'UND_ERR_CONNECT_TIMEOUT',
-])
-
-const codeOf = (error: unknown): string =>
-  error instanceof AggregateError
-    ? codeOf(error.errors[0])
-    : String((error as { code?: unknown } | null)?.code ?? '')
-
-/** What a failed TLS handshake or a broken connection means, by Node's and OpenSSL's codes. */
-function classify(cause: unknown, host: string, sent: boolean, now: Date): CertvendError {
-  const code = codeOf(cause)
-  const is = (ours: ErrorCode, message: string): CertvendError =>
-    new CertvendError(ours, message, { cause })
-  if (code === 'CERT_NOT_YET_VALID' || (now < earliestPlausible && code.startsWith('CERT_')))
-    return is('ERR_CLOCK', `the certificate of ${host} is not valid yet by this device's clock`)
-  if (code === 'CERT_HAS_EXPIRED')
-    return is('ERR_SERVER_UNTRUSTED', `the certificate of ${host}, or its pin, has expired`)
-  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
-    return is('ERR_SERVER_UNTRUSTED', (cause as Error).message)
-  if (isVerificationFailure(code))
-    return is('ERR_SERVER_UNTRUSTED', `no pin vouches for ${host} (${code})`)
-  if (networkCodes.has(code)) return is('ERR_NETWORK', `cannot reach ${host} (${code})`)
-  if (sent)
-    return is('ERR_REPLY_LOST', `the connection to ${host} broke before the reply was complete`)
-  return is('ERR_NETWORK', `the connection to ${host} failed${code ? ` (${code})` : ''}`)
-}
+import { anchorsExpire, type Identity, type TrustAnchors } from './trust.ts'
 
 async function loadClient(): Promise<typeof import('undici').Client> {
   // On Node 20 V8 optimises llhttp's WebAssembly at once, for 250 ms of CPU and 35 MiB; later
@@ -55,16 +22,22 @@ async function loadClient(): Promise<typeof import('undici').Client> {
   return (await import('undici/lib/dispatcher/client.js')).default
 }
 
+export interface ChannelOptions {
+  /** What the device shows of itself, for mutual TLS. Default: nothing. */
+  readonly identity?: Identity
+}
+
 /**
  * A {@link Send} whose server must be vouched for by `pins`.
  *
  * @throws {CertvendError} `ERR_NETWORK`, `ERR_TIMEOUT`, `ERR_REPLY_LOST`, `ERR_REPLY_MALFORMED`
- *   (over the cap), `ERR_SERVER_UNTRUSTED`, `ERR_CLOCK`; or the signal's reason.
+ *   (over the cap), `ERR_SERVER_UNTRUSTED`, `ERR_CREDENTIAL_REFUSED` (of `identity`), `ERR_CLOCK`;
+ *   or the signal's reason.
  */
-export function createSend(pins: TrustAnchors, clock: Clock): Send {
+export function createSend(pins: TrustAnchors, clock: Clock, options: ChannelOptions = {}): Send {
   return async (request, { signal, deadlineMs, replyBytes }) => {
     signal?.throwIfAborted()
-    const { host, hostname, origin } = request.url
+    const { host, hostname, origin, port } = request.url
     const now = clock.now()
     const expires = anchorsExpire(pins)
     if (expires < now)
@@ -72,36 +45,69 @@ export function createSend(pins: TrustAnchors, clock: Clock): Send {
         'ERR_SERVER_UNTRUSTED',
         `every pin for ${host} has expired, the last on ${expires.toISOString()}`,
       )
-    const Client = await loadClient()
+    const patience = { signal, deadlineMs, deadline: AbortSignal.timeout(deadlineMs) }
+    const loading = loadClient() // while the network takes its time
+    const { socket, place } = await dial(
+      {
+        ...options,
+        host: hostname,
+        port: Number(port || 443),
+        alpn: 'http/1.1',
+        anchors: pins,
+        anchorsAre: 'pin',
+      },
+      patience,
+      now,
+    )
+    const Client = await loading
+    let given = false
     const client = new Client(origin, {
-      connect: { ...tlsOptions(pins, hostname), timeout: deadlineMs },
+      connect: (_, take) => {
+        // Asked for another connection, undici lost the first before it used it.
+        if (given) return take(socket.errored ?? new Error('closed'), null)
+        given = true
+        queueMicrotask(() => take(null, socket)) // undici does not look again while it asks
+      },
       headersTimeout: deadlineMs,
       bodyTimeout: deadlineMs,
       pipelining: 1,
     })
-    const deadline = AbortSignal.timeout(deadlineMs)
-    const either = signal ? AbortSignal.any([signal, deadline]) : deadline
     let sent = false
     try {
-      return await exchange(client, request, either, replyBytes, () => {
-        sent = true
-      })
+      return await within(patience, (either) =>
+        exchange(client, request, either, replyBytes, () => {
+          sent = true
+        }),
+      )
     } catch (error) {
       signal?.throwIfAborted()
       if (error instanceof CertvendError) throw error
-      if (deadline.aborted || /^UND_ERR_(HEADERS|BODY)_TIMEOUT$/.test(codeOf(error)))
+      if (patience.deadline.aborted || /^UND_ERR_(HEADERS|BODY)_TIMEOUT$/.test(codeOf(error)))
         throw new CertvendError(
           sent ? 'ERR_REPLY_LOST' : 'ERR_TIMEOUT',
-          `${host} did not answer within ${deadlineMs / 1000} s`,
+          `${place} did not answer within ${deadlineMs / 1000} s`,
           { cause: error },
         )
-      throw classify(error, host, sent, now)
+      if (/^HPE_/.test(codeOf(error)))
+        throw new CertvendError('ERR_REPLY_MALFORMED', `${place} answered, but not in HTTP`, {
+          cause: error,
+        })
+      const failure = socketFailure(error as Error, { place, secured: sent, now })
+      throw failure.code === 'ERR_SESSION_LOST'
+        ? new CertvendError(
+            'ERR_REPLY_LOST',
+            `the connection to ${place} broke before the reply was complete`,
+            { cause: error },
+          )
+        : failure
     } finally {
-      // Not awaited: a connect in progress must not hold up its own abort.
+      socket.destroy()
       client.destroy().catch(() => {})
     }
   }
 }
+
+const codeOf = (error: unknown): string => String((error as { code?: unknown }).code)
 
 function exchange(
   client: Dispatcher,

@@ -5,18 +5,20 @@
  * wrong is told by CONNACK first and by the socket second: IoT Core accepts any client certificate
  * in TLS and closes before CONNACK, for unknown, inactive, policy-less and pending ones alike.
  */
-import { connect as connectTls, type TLSSocket } from 'node:tls'
+import type { TLSSocket } from 'node:tls'
 import { type IClientOptions, MqttClient } from 'mqtt'
 import { systemClock } from './clock.ts'
 import type { Credential } from './credential.ts'
+import { type Dialed, dial } from './dial.ts'
 import { CertvendError } from './errors.ts'
 import { openInbox } from './inbox.ts'
 import { addressStillOurs } from './network.ts'
 import { abandon, freeIdentifier, type Outbox } from './outbox.ts'
 import { outgoingStore } from './outgoing-store.ts'
-import { refused, socketFailure } from './refusal.ts'
+import type { Patience } from './patience.ts'
+import { type Circumstances, refused, socketFailure } from './refusal.ts'
 import type { Session, SessionEnd, SessionOptions, Transport } from './session.ts'
-import { parseTrustAnchors, tlsOptions } from './trust.ts'
+import { parseTrustAnchors } from './trust.ts'
 
 const closedByUs = (): CertvendError =>
   new CertvendError('ERR_SESSION_LOST', 'the session was closed before the server acknowledged')
@@ -26,17 +28,19 @@ const endError = (end: SessionEnd): CertvendError =>
 
 /** Opens one session; see {@link Transport}. */
 export const openSession: Transport = async (credential, options) => {
-  const { clock = systemClock, signal } = options
+  const { clock = systemClock, signal, deadlineMs = 30_000 } = options
+  signal?.throwIfAborted()
   const now = clock.now()
   if (credential.notAfter < now)
     throw new CertvendError(
       'ERR_CREDENTIAL_EXPIRED',
       `the certificate expired on ${credential.notAfter.toISOString()}; this device's clock says ${now.toISOString()}`,
     )
-  const place = `${credential.endpoint.host}:${credential.endpoint.port}`
+  const patience = { signal, deadlineMs, deadline: AbortSignal.timeout(deadlineMs) }
+  const { socket, place } = await dialBroker(credential, patience, now)
   const outbox: Outbox = options.outbox ?? new Map()
   const inbox = openInbox()
-  const line = openLine(credential, options, outbox)
+  const line = openLine(socket, credential, options, outbox)
   const { client } = line
 
   client.handleMessage = ({ topic, payload, qos, retain }, done) => {
@@ -61,7 +65,7 @@ export const openSession: Transport = async (credential, options) => {
     )
   })
 
-  const sessionPresent = await answered(line, { ...options, place, now })
+  const sessionPresent = await answered(line, patience, { place, secured: true, now })
 
   let over: SessionEnd | undefined
   let closing = false
@@ -92,7 +96,7 @@ export const openSession: Transport = async (credential, options) => {
       closing = true
       client.end(false, () => finish({ reason: 'closed' }))
       // A peer that does not close its side is not waited for.
-      line.socket?.once('finish', () => line.socket?.destroy())
+      socket.once('finish', () => socket.destroy())
     }
     await ended
   }
@@ -181,31 +185,26 @@ const requestRefused = (message: string, cause: unknown): CertvendError =>
 interface Line {
   readonly client: MqttClient
   readonly store: ReturnType<typeof outgoingStore>
-  readonly socket: TLSSocket | undefined
-  /** The TLS handshake is complete on our side. */
-  readonly secured: boolean
+  readonly socket: TLSSocket
   /** The first thing that went wrong. */
   readonly error: Error | undefined
 }
 
-function openLine(credential: Credential, options: SessionOptions, outbox: Outbox): Line {
+function openLine(
+  socket: TLSSocket,
+  credential: Credential,
+  options: SessionOptions,
+  outbox: Outbox,
+): Line {
   const store = outgoingStore(outbox)
   const line: { -readonly [K in keyof Line]: Line[K] } = {
     store,
-    socket: undefined,
-    secured: false,
+    socket,
     error: undefined,
-    client: new MqttClient(
-      () => {
-        const socket = dial(credential)
-        socket.once('secureConnect', () => {
-          line.secured = true
-        })
-        line.socket = socket
-        return socket as never
-      },
-      { ...clientOptions(credential, options), outgoingStore: store },
-    ),
+    client: new MqttClient(() => socket as never, {
+      ...clientOptions(credential, options),
+      outgoingStore: store,
+    }),
   }
   line.client.on('error', (error) => {
     line.error ??= error
@@ -220,12 +219,12 @@ function openLine(credential: Credential, options: SessionOptions, outbox: Outbo
   })
   line.client.on('packetsend', ({ cmd }) => {
     // The keep-alive is when a changed network is looked for: no timer of its own.
-    if (cmd === 'pingreq' && !addressStillOurs(line.socket?.localAddress)) {
+    if (cmd === 'pingreq' && !addressStillOurs(socket.localAddress)) {
       line.error ??= new CertvendError(
         'ERR_SESSION_LOST',
         'this device left the network it connected from',
       )
-      line.socket?.destroy()
+      socket.destroy()
     }
   })
   return line
@@ -237,23 +236,26 @@ const takenOver = 142
 /** Waits for CONNACK. */
 function answered(
   line: Line,
-  { signal, deadlineMs = 30_000, place, now }: SessionOptions & { place: string; now: Date },
+  { signal, deadline, deadlineMs }: Patience,
+  circumstances: Circumstances,
 ): Promise<boolean> {
-  const { client } = line
+  const { client, socket } = line
   return new Promise((resolve, reject) => {
-    const deadline = AbortSignal.timeout(deadlineMs)
     const give = (reason: unknown): void => {
       stopWaiting()
       client.end(true)
-      line.socket?.destroy()
+      socket.destroy()
       reject(reason)
     }
     const onAbort = (): void => give(signal?.reason)
     const onDeadline = (): void =>
       give(
-        new CertvendError('ERR_TIMEOUT', `${place} did not answer within ${deadlineMs / 1000} s`),
+        new CertvendError(
+          'ERR_TIMEOUT',
+          `${circumstances.place} did not answer within ${deadlineMs / 1000} s`,
+        ),
       )
-    const onClose = (): void => give(refused(line.error, { place, secured: line.secured, now }))
+    const onClose = (): void => give(refused(line.error, circumstances))
     const onConnect = ({ sessionPresent }: { sessionPresent: boolean }): void => {
       stopWaiting()
       resolve(sessionPresent)
@@ -272,21 +274,20 @@ function answered(
   })
 }
 
-function dial({ endpoint, certificateChain, privateKey }: Credential): TLSSocket {
-  const identity = { certificateChain, privateKey: privateKey.toPem() }
-  const { servername, ...options } = tlsOptions(
-    parseTrustAnchors(endpoint.trustAnchors),
-    endpoint.host,
-    identity,
-  )
-  const socket = connectTls({
-    ...options,
-    ...(servername === undefined ? {} : { servername }),
+function dialBroker(
+  { endpoint, certificateChain, privateKey }: Credential,
+  patience: Patience,
+  now: Date,
+): Promise<Dialed> {
+  const destination = {
     host: endpoint.host,
     port: endpoint.port,
-    ...(endpoint.alpn === undefined ? {} : { ALPNProtocols: [endpoint.alpn] }),
-  })
-  return socket.setNoDelay(true)
+    alpn: endpoint.alpn,
+    anchors: parseTrustAnchors(endpoint.trustAnchors),
+    anchorsAre: 'trust anchor',
+    identity: { certificateChain, privateKey: privateKey.toPem() },
+  } as const
+  return dial(destination, patience, now)
 }
 
 function clientOptions(credential: Credential, options: SessionOptions): IClientOptions {

@@ -6,11 +6,13 @@
  */
 import { earliestPlausible } from './clock.ts'
 import type { Credential } from './credential.ts'
-import { CertvendError } from './errors.ts'
+import { CertvendError, type ErrorCode } from './errors.ts'
 import { isVerificationFailure } from './trust.ts'
 
-interface Circumstances {
+export interface Circumstances {
   readonly place: string
+  /** What vouches for the server, in messages. Default `trust anchor`. */
+  readonly anchorsAre?: 'pin' | 'trust anchor'
   /** Whether the TLS handshake had been completed on our side. */
   readonly secured: boolean
   readonly now: Date
@@ -72,36 +74,41 @@ export function maybePending(
       })
 }
 
-/** Why the connection ended, by the socket's error. */
+/** TLS alerts by which a server refuses the certificate that it was shown. */
+const identityAlert =
+  /ALERT_(UNKNOWN_CA|BAD_CERTIFICATE|CERTIFICATE_|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED|DECRYPT_ERROR)/
+
+/** Node's and OpenSSL's codes in `error`, of each address that was tried, each once. */
+function codesOf(error: unknown): string[] {
+  const all = error instanceof AggregateError ? error.errors : [error]
+  const codes = all.map((one) => String((one as { code?: unknown } | null | undefined)?.code ?? ''))
+  return [...new Set(codes.filter((code) => code !== ''))]
+}
+
+/** Why the connection ended, or did not come about, by the socket's error. */
 export function socketFailure(
   error: Error | undefined,
-  { place, secured, now }: Circumstances,
+  { place, anchorsAre = 'trust anchor', secured, now }: Circumstances,
 ): CertvendError {
   if (error instanceof CertvendError) return error
-  const first = error instanceof AggregateError ? error.errors[0] : error
-  const code = String((first as { code?: unknown } | undefined)?.code ?? '')
-  const is = (
-    ours:
-      | 'ERR_CLOCK'
-      | 'ERR_SERVER_UNTRUSTED'
-      | 'ERR_CREDENTIAL_REFUSED'
-      | 'ERR_NETWORK'
-      | 'ERR_SESSION_LOST',
-    message: string,
-  ): CertvendError => new CertvendError(ours, message, error ? { cause: error } : {})
+  const codes = codesOf(error)
+  const code = codes[0] ?? ''
+  const is = (ours: ErrorCode, message: string): CertvendError =>
+    new CertvendError(ours, message, error ? { cause: error } : {})
+  const because = codes.length > 0 ? ` (${codes.join(', ')})` : ''
   if (code === 'CERT_NOT_YET_VALID' || (now < earliestPlausible && code.startsWith('CERT_')))
     return is('ERR_CLOCK', `the certificate of ${place} is not valid yet by this device's clock`)
-  if (
-    /ALERT_(UNKNOWN_CA|BAD_CERTIFICATE|CERTIFICATE_|UNSUPPORTED_CERTIFICATE|ACCESS_DENIED|DECRYPT_ERROR)/.test(
-      code,
+  if (identityAlert.test(code))
+    return is('ERR_CREDENTIAL_REFUSED', `${place} refused this device's certificate${because}`)
+  if (code === 'CERT_HAS_EXPIRED')
+    return is(
+      'ERR_SERVER_UNTRUSTED',
+      `the certificate of ${place}, or its ${anchorsAre}, has expired${because}`,
     )
-  )
-    return is('ERR_CREDENTIAL_REFUSED', `${place} refused this device's certificate (${code})`)
-  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID')
-    return is('ERR_SERVER_UNTRUSTED', (first as Error).message)
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID' && error)
+    return is('ERR_SERVER_UNTRUSTED', error.message)
   if (isVerificationFailure(code))
-    return is('ERR_SERVER_UNTRUSTED', `no trust anchor vouches for ${place} (${code})`)
-  if (!secured)
-    return is('ERR_NETWORK', `cannot open a connection to ${place}${code ? ` (${code})` : ''}`)
-  return is('ERR_SESSION_LOST', `the connection to ${place} ended${code ? ` (${code})` : ''}`)
+    return is('ERR_SERVER_UNTRUSTED', `no ${anchorsAre} vouches for ${place}${because}`)
+  if (!secured) return is('ERR_NETWORK', `cannot reach ${place}${because}`)
+  return is('ERR_SESSION_LOST', `the connection to ${place} ended${because}`)
 }

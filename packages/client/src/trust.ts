@@ -73,7 +73,13 @@ export const isVerificationFailure = (code: string): boolean =>
     code,
   )
 
-/** What undici and `tls.connect` both take. */
+/** What the device shows of itself, PEM. */
+export interface Identity {
+  readonly certificateChain: string
+  readonly privateKey: string
+}
+
+/** What `tls.connect` takes. */
 export type TlsOptions = Pick<
   ConnectionOptions,
   | 'ca'
@@ -83,7 +89,7 @@ export type TlsOptions = Pick<
   | 'rejectUnauthorized'
   | 'checkServerIdentity'
   | 'servername'
-> & { maxCachedSessions: number }
+>
 
 /**
  * TLS options for one server and nothing weaker: verification on whatever the environment says, no
@@ -92,11 +98,7 @@ export type TlsOptions = Pick<
  * @param host the name that must be in the certificate, also sent as SNI unless it is an address.
  * @param identity what the device shows of itself (PEM), for mutual TLS.
  */
-export function tlsOptions(
-  anchors: TrustAnchors,
-  host: string,
-  identity?: { certificateChain: string; privateKey: string },
-): TlsOptions {
+export function tlsOptions(anchors: TrustAnchors, host: string, identity?: Identity): TlsOptions {
   const name = host.replace(/^\[|\]$/g, '')
   const server = { ca: anchors.pem, allowPartialTrustChain: true, minVersion: 'TLSv1.2' } as const
   return {
@@ -111,7 +113,6 @@ export function tlsOptions(
         }
       : server),
     rejectUnauthorized: true,
-    maxCachedSessions: 0,
     checkServerIdentity: (_, peer) => checkServerIdentity(name, peer),
     ...(isIP(name) > 0 ? {} : { servername: name }),
   }
