@@ -104,6 +104,9 @@ function runSuite(binary) {
   }
 }
 
+/** A failure without the frames that are not ours. */
+const withoutLibraries = (text) => text.replace(/\n +at .*(node_modules|node:|<anonymous>).*/g, '')
+
 const row = (...cells) =>
   console.log(
     cells
@@ -125,7 +128,7 @@ for (const version of wanted) {
   const start = elapsed()
   const { ok, failures, passed, failed, skipped } = runSuite(node.binary)
   row(node.version, ok ? 'ok' : 'FAILED', passed, failed, skipped, (elapsed() - start).toFixed(0))
-  for (const failure of failures) console.log(failure.replace(/^/gm, '    '))
+  for (const failure of failures) console.log(withoutLibraries(failure).replace(/^/gm, '    '))
   totals[ok ? 'passed' : 'failed']++
 }
 
