@@ -7,6 +7,9 @@ const client = (name: string): string => `packages/client/src/${name}`
 const tlsKeys =
   /^(ca|rejectUnauthorized|allowPartialTrustChain|minVersion|maxVersion|ciphers|secureContext|checkServerIdentity|maxCachedSessions|secureProtocol|secureOptions|pfx)$/
 
+/** What `node:net` offers without opening anything. */
+const harmless = /^(isIP|isIPv4|isIPv6|BlockList|SocketAddress)$/
+
 /** `ca: 'pins'` in a table of words configures nothing. */
 const oneWord = /^'\w+'$/
 
@@ -87,23 +90,42 @@ export const device: readonly Rule[] = [
       ...source.calls.filter(({ text }) =>
         /(^|\.)(createSecureContext|setDefaultCACertificates)$/.test(text),
       ),
-      ...importsOf(
-        source,
-        (specifier) =>
-          /^(node:)?https?2?$/.test(specifier) ||
-          (/^(node:)?tls$/.test(specifier) && source.path !== client('mqtt.ts')),
-      ),
     ]),
     broken: [
       { [client('https.ts')]: 'const options = { ca: pins.pem }' },
       { [client('mqtt.ts')]: `connect({ ...options, 'checkServerIdentity': () => undefined })` },
-      { 'packages/agent/src/agent.ts': `import { connect } from 'node:tls'` },
-      { 'packages/agent/src/doctor.ts': `import https from 'node:https'` },
+      { 'packages/agent/src/doctor.ts': 'const options = { rejectUnauthorized: true }' },
       { [client('session.ts')]: 'tls.createSecureContext({})' },
     ],
     kept: {
       [client('certificate.ts')]: 'export const isCa = (one: { ca: boolean }) => one.ca',
       'packages/agent/src/config.ts': `const synonyms = { ca: 'pins' }`,
+    },
+  },
+  {
+    name: 'only dial.ts opens connections',
+    because:
+      'whatever leaves this device goes through one place, which takes its TLS options from trust.ts',
+    breaches: each(except(onDevice, client('dial.ts')), (source) =>
+      importsOf(
+        source,
+        (specifier, { form, names }) =>
+          form !== 'type' &&
+          (/^(node:)?(https?|http2|dgram)$/.test(specifier) ||
+            (/^(node:)?tls$/.test(specifier) && source.path !== client('trust.ts')) ||
+            (/^(node:)?net$/.test(specifier) && !names.every((name) => harmless.test(name)))),
+      ),
+    ),
+    broken: [
+      { 'packages/agent/src/agent.ts': `import { connect } from 'node:tls'` },
+      { 'packages/agent/src/doctor.ts': `import https from 'node:https'` },
+      { [client('enroll.ts')]: `import net, { isIP } from 'node:net'` },
+      { [client('session.ts')]: `const { connect } = await import('node:net')` },
+    ],
+    kept: {
+      [client('mqtt.ts')]: `import type { TLSSocket } from 'node:tls'`,
+      [client('trust.ts')]:
+        `import { isIP } from 'node:net'\nimport { createSecureContext } from 'node:tls'`,
     },
   },
   {
