@@ -88,7 +88,7 @@ export function createSend(pins: TrustAnchors, clock: Clock, options: ChannelOpt
           `${place} did not answer within ${deadlineMs / 1000} s`,
           { cause: error },
         )
-      if (/^HPE_/.test(codeOf(error)))
+      if ((error as Error).name === 'HTTPParserError')
         throw new CertvendError('ERR_REPLY_MALFORMED', `${place} answered, but not in HTTP`, {
           cause: error,
         })
