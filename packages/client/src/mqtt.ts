@@ -94,9 +94,9 @@ export const openSession: Transport = async (credential, options) => {
   async function close(): Promise<void> {
     if (!closing) {
       closing = true
-      client.end(false, () => finish({ reason: 'closed' }))
-      // A peer that does not close its side is not waited for.
-      socket.once('finish', () => socket.destroy())
+      // By hand: MQTT.js would first wait for every acknowledgement, for ever if the server is silent.
+      socket.end(disconnect, () => socket.destroy())
+      AbortSignal.timeout(farewellMs).addEventListener('abort', () => socket.destroy())
     }
     await ended
   }
@@ -206,29 +206,34 @@ function openLine(
       outgoingStore: store,
     }),
   }
-  line.client.on('error', (error) => {
+  // MQTT.js reads no further after a packet that is none, but leaves the connection open.
+  const end = (error: Error): void => {
     line.error ??= error
-  })
-  line.client.on('disconnect', ({ reasonCode }) => {
-    line.error ??= new CertvendError(
-      'ERR_SESSION_LOST',
-      reasonCode === takenOver
-        ? 'another connection with this client id took the session over'
-        : `the server ended the session (reason ${reasonCode})`,
-    )
-  })
+    socket.destroy()
+  }
+  line.client.on('error', end)
+  line.client.on('disconnect', ({ reasonCode }) =>
+    end(
+      new CertvendError(
+        'ERR_SESSION_LOST',
+        reasonCode === takenOver
+          ? 'another connection with this client id took the session over'
+          : `the server ended the session (reason ${reasonCode})`,
+      ),
+    ),
+  )
   line.client.on('packetsend', ({ cmd }) => {
     // The keep-alive is when a changed network is looked for: no timer of its own.
-    if (cmd === 'pingreq' && !addressStillOurs(socket.localAddress)) {
-      line.error ??= new CertvendError(
-        'ERR_SESSION_LOST',
-        'this device left the network it connected from',
-      )
-      socket.destroy()
-    }
+    if (cmd === 'pingreq' && !addressStillOurs(socket.localAddress))
+      end(new CertvendError('ERR_SESSION_LOST', 'this device left the network it connected from'))
   })
   return line
 }
+
+/** DISCONNECT without a reason (MQTT 3.1.1 section 3.14, MQTT 5 section 3.14). */
+const disconnect = Buffer.from([0xe0, 0])
+/** How long a server that does not read may hold up the end, in milliseconds. */
+const farewellMs = 1000
 
 /** MQTT 5 section 3.14.2.1: Session taken over. */
 const takenOver = 142
