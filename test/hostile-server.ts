@@ -5,8 +5,8 @@ import net, { type AddressInfo } from 'node:net'
 import tls, { type TlsOptions } from 'node:tls'
 import type { Certified } from './pki.ts'
 
-/** What a peer does with one connection; `attempt` counts from 1. */
-export type Talk = (socket: net.Socket, attempt: number) => void
+/** What a peer does with one connection; `reset` ends it by RST instead of FIN. */
+export type Talk = (socket: net.Socket, reset: () => void) => void
 
 export interface Peer {
   readonly port: number
@@ -35,11 +35,12 @@ export async function listen(
   const sockets = new Set<net.Socket>()
   const received: Buffer[] = []
   let opened = 0
-  let attempts = 0
   const onSocket = (socket: net.Socket): void => {
+    const { remotePort } = socket
+    const bare = [...sockets].find((one) => one.remotePort === remotePort)
     socket.on('error', () => {})
     socket.on('data', (bytes) => received.push(bytes))
-    talk(socket, ++attempts)
+    talk(socket, () => bare?.resetAndDestroy())
   }
   const server = plain
     ? net.createServer(onSocket)
@@ -99,3 +100,41 @@ export function eitherProtocol(reply: Uint8Array): Talk {
     socket.once('data', (bytes) => socket.write(bytes[0] === 0x10 ? connack() : reply))
   }
 }
+
+/** Calls `handle` with each whole MQTT packet, however they were cut into segments. */
+export function onPackets(socket: net.Socket, handle: (packet: Buffer) => void): void {
+  let held = Buffer.alloc(0)
+  socket.on('data', (bytes) => {
+    held = Buffer.concat([held, bytes])
+    for (let size = packetSize(held); size > 0; size = packetSize(held)) {
+      handle(held.subarray(0, size))
+      held = held.subarray(size)
+    }
+  })
+}
+
+/** Size of the first packet in `bytes`, or 0 while it is incomplete (MQTT 3.1.1 section 2.2.3). */
+function packetSize(bytes: Buffer): number {
+  let length = 0
+  for (let at = 1; at < 5; at++) {
+    const digit = bytes[at]
+    if (digit === undefined) return 0
+    length += (digit & 0x7f) * 128 ** (at - 1)
+    if (digit < 0x80) return bytes.length >= at + 1 + length ? at + 1 + length : 0
+  }
+  return 0
+}
+
+/** Speaks as a broker that accepts CONNECT and SUBSCRIBE, and leaves the rest to `further`. */
+export function broker(further: (packet: Buffer, socket: net.Socket) => void = () => {}): Talk {
+  return (socket) =>
+    onPackets(socket, (packet) => {
+      if (packet[0] === 0x10) socket.write(connack())
+      if (packet[0] === 0x82) socket.write(suback(packet))
+      further(packet, socket)
+    })
+}
+
+/** SUBACK for a SUBSCRIBE packet of under 128 bytes; code 0x80 refuses. */
+export const suback = (subscribe: Buffer, code = 1): Buffer =>
+  Buffer.from([0x90, 3, subscribe[2] ?? 0, subscribe[3] ?? 0, code])
