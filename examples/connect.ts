@@ -16,7 +16,7 @@ if (!directory || !topic || message === undefined) {
 }
 
 try {
-  const store = await openCredentialStore(directory)
+  const store = await openCredentialStore(directory, { readOnly: true })
   const credential = store.current()
   if (!credential) throw new Error(`no credential in ${store.directory}; run: certvend enroll`)
   const session = await connect(credential)

@@ -80,7 +80,7 @@ function describePending(pending: Pending): PendingDocument {
 /** The status of the store in `directory`; a store that cannot be read is a status, too. */
 export async function readStatus(directory: string, now: Date): Promise<StatusDocument> {
   try {
-    return statusOf(await openCredentialStore(directory), now)
+    return statusOf(await openCredentialStore(directory, { readOnly: true }), now)
   } catch (error) {
     if (!isCertvendError(error)) throw error
     return {

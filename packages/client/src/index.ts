@@ -37,7 +37,7 @@ export {
   type Will,
 } from './session.ts'
 export { type CredentialSource, type StayOptions, stayConnected } from './stay.ts'
-export { type CredentialStore, openCredentialStore } from './store.ts'
+export { type CredentialStore, openCredentialStore, type StoreOptions } from './store.ts'
 export { parseTrustAnchors, type TrustAnchors } from './trust.ts'
 export { createVendingServer, type VendingServer } from './vending-server.ts'
 export type { CaCertificates, Endpoint } from './wire.ts'

@@ -66,6 +66,11 @@ export interface CredentialStore {
   close(): void
 }
 
+export interface StoreOptions {
+  /** Judge, but neither heal nor lock nor write: for programs beside the store's owner. Default false. */
+  readonly readOnly?: boolean
+}
+
 /**
  * Opens the store in `directory`, judging and healing what is there. Nothing is created until the
  * first write.
@@ -73,7 +78,10 @@ export interface CredentialStore {
  * @param directory default: `$STATE_DIRECTORY`, else env-paths' data directory.
  * @throws {CertvendError} `ERR_STORE_UNSAFE`, `ERR_STORE_UNREADABLE`, `ERR_STORE_CORRUPT`
  */
-export async function openCredentialStore(directory?: string): Promise<CredentialStore> {
+export async function openCredentialStore(
+  directory?: string,
+  { readOnly = false }: StoreOptions = {},
+): Promise<CredentialStore> {
   const { path: root, ours } = judgeDirectory(directory ?? (await defaultStateDirectory()))
   let held: Lock | undefined
   let seen: Survey = survey(root)
@@ -84,6 +92,7 @@ export async function openCredentialStore(directory?: string): Promise<Credentia
   const home = (generation: number): string => at('generations', generationName(generation))
 
   function lock(): void {
+    if (readOnly) throw new TypeError('the store was opened to read only')
     if (held) return
     settled.clear() // another process may have written since
     if (!ours)
@@ -194,7 +203,7 @@ export async function openCredentialStore(directory?: string): Promise<Credentia
     return pending
   }
 
-  heal()
+  if (!readOnly) heal()
 
   return {
     directory: root,
