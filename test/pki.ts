@@ -53,6 +53,8 @@ export interface CertificateOptions {
   readonly notAfter?: Date
   /** Name constraints (RFC 5280 section 4.2.1.10): the only domain, up to 100 characters, below a CA. */
   readonly permittedDomain?: string
+  /** The same, the other way round: every domain but this one. */
+  readonly excludedDomain?: string
 }
 
 /** Issues one certificate with subject `CN=<name>`. */
@@ -82,14 +84,9 @@ export async function certify(name: string, options: CertificateOptions = {}): P
         ...ip.map((value) => ({ type: 'ip' as const, value })),
       ]),
     )
-  if (options.permittedDomain) {
-    const domain = Buffer.from(options.permittedDomain)
-    const { length } = domain
-    // permittedSubtrees [0] { GeneralSubtree { dNSName [2] } }
-    const head = [0x30, length + 6, 0xa0, length + 4, 0x30, length + 2, 0x82, length]
-    const value = Buffer.concat([Buffer.from(head), domain])
-    extensions.push(new x509.Extension('2.5.29.30', true, value))
-  }
+  const { permittedDomain, excludedDomain } = options
+  if (permittedDomain) extensions.push(nameConstraints(0xa0, permittedDomain))
+  if (excludedDomain) extensions.push(nameConstraints(0xa1, excludedDomain))
   const certificate = await x509.X509CertificateGenerator.create({
     subject: `CN=${name}`,
     issuer: `CN=${issuer?.name ?? name}`,
@@ -108,6 +105,15 @@ export async function certify(name: string, options: CertificateOptions = {}): P
       new Uint8Array(await subtle.exportKey('pkcs8', keys.privateKey)),
     ),
   }
+}
+
+/** permittedSubtrees (0xa0) or excludedSubtrees (0xa1) of one dNSName. */
+function nameConstraints(subtrees: number, name: string): x509.Extension {
+  const domain = Buffer.from(name)
+  const { length } = domain
+  // GeneralSubtree { dNSName [2] }
+  const head = [0x30, length + 6, subtrees, length + 4, 0x30, length + 2, 0x82, length]
+  return new x509.Extension('2.5.29.30', true, Buffer.concat([Buffer.from(head), domain]))
 }
 
 /** PEM armour around DER. */

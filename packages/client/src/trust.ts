@@ -3,13 +3,19 @@
  *
  * The only maker of TLS options. The pinned CA is OpenSSL's one trust anchor (a partial chain, so
  * that an intermediate can be pinned without its root), therefore the pin lies on the *verified*
- * path; the chain that a server *sent* is never walked (CVE-2016-2402). Nothing here, and no
- * environment variable, turns verification off.
+ * path; the chain that a server *sent* never makes us believe anything (CVE-2016-2402). Nothing here,
+ * and no environment variable, turns verification off. `docs/trust.md` says what was tried.
  */
 import { X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
-import { type ConnectionOptions, createSecureContext, type PeerCertificate } from 'node:tls'
+import {
+  type ConnectionOptions,
+  createSecureContext,
+  type DetailedPeerCertificate,
+  type PeerCertificate,
+} from 'node:tls'
 import { notAfter, readCertificates } from './certificate.ts'
+import { excludesName } from './name-constraints.ts'
 
 /** One or more CA certificates that may vouch for a server, and nothing else may. */
 export interface TrustAnchors {
@@ -21,8 +27,8 @@ export interface TrustAnchors {
 /**
  * Reads trust anchors (pins) from PEM; more than one is the normal case (current and next).
  *
- * @throws TypeError when there is none, one cannot be read, is not a CA, or has an RSA key under
- *   2048 bits. Empty text must never reach `tls`, which would fall back to the public roots.
+ * @throws TypeError when there is none, one cannot be read, is not a CA, or has a weak key. Empty
+ *   text must never reach `tls`, which would fall back to the public roots.
  */
 export function parseTrustAnchors(pem: string | readonly string[]): TrustAnchors {
   const certificates = readCertificates(typeof pem === 'string' ? pem : pem.join('\n'))
@@ -30,7 +36,8 @@ export function parseTrustAnchors(pem: string | readonly string[]): TrustAnchors
     const name = certificate.subject.replaceAll('\n', ', ')
     if (!certificate.ca)
       throw new TypeError(`"${name}" is not a CA certificate; pin the CA that issued it`)
-    if (isWeak(certificate)) throw new TypeError(`"${name}" has an RSA key under 2048 bits`)
+    const weakness = weaknessOf(certificate)
+    if (weakness) throw new TypeError(`"${name}" has ${weakness}`)
   }
   return { certificates, pem: certificates.map(String).join('') }
 }
@@ -40,28 +47,79 @@ export function anchorsExpire(anchors: TrustAnchors): Date {
   return new Date(Math.max(...anchors.certificates.map((one) => notAfter(one).getTime())))
 }
 
-const isWeak = (certificate: X509Certificate): boolean =>
-  certificate.publicKey.asymmetricKeyType === 'rsa' &&
-  (certificate.publicKey.asymmetricKeyDetails?.modulusLength ?? 0) < 2048
+/** What is wrong with the kind of key in `certificate`, or nothing. */
+function weaknessOf({ publicKey }: X509Certificate): string | undefined {
+  const { modulusLength = 0, namedCurve = '' } = publicKey.asymmetricKeyDetails ?? {}
+  switch (publicKey.asymmetricKeyType) {
+    case 'rsa':
+    case 'rsa-pss':
+      return modulusLength < 2048 ? 'an RSA key under 2048 bits' : undefined
+    case 'ec': // prime192v1, secp384r1, brainpoolP256r1: the first number is the size
+      return Number(/\d{3}/.exec(namedCurve)?.[0] ?? 0) < 256
+        ? `a key on the elliptic curve ${namedCurve || 'of its own'}, which is too small`
+        : undefined
+    case 'ed25519':
+    case 'ed448':
+      return undefined
+    default:
+      return `a key of the kind ${publicKey.asymmetricKeyType}`
+  }
+}
+
+/**
+ * Whether a path leads from `peer` to an anchor on which every CA may vouch for `host`.
+ *
+ * OpenSSL compares an excluded `a.example.com` with a wildcard as text, so that a CA which must not
+ * speak for that host could, by `*.example.com` (Go had the same as CVE-2025-61727). The chain is
+ * walked as it was sent, but by signatures that we check; the walk can only refuse more.
+ */
+function isAllowed(host: string, peer: DetailedPeerCertificate, anchors: TrustAnchors): boolean {
+  const seen = new Set<string>()
+  for (let at = peer; at?.raw && !seen.has(at.fingerprint256); at = at.issuerCertificate) {
+    seen.add(at.fingerprint256)
+    const certificate = new X509Certificate(at.raw)
+    if (excludesName(certificate, host)) return false
+    const vouching = anchors.certificates.filter(
+      (anchor) =>
+        anchor.raw.equals(certificate.raw) ||
+        (certificate.checkIssued(anchor) && certificate.verify(anchor.publicKey)),
+    )
+    if (vouching.length > 0) return vouching.some((anchor) => !excludesName(anchor, host))
+    const issuer = at.issuerCertificate?.raw && new X509Certificate(at.issuerCertificate.raw)
+    if (!issuer || !certificate.verify(issuer.publicKey)) return false
+  }
+  return false
+}
 
 /**
  * The name check of RFC 9525, stricter than Node's: the name must be in subjectAltName (never the
- * common name), wildcards only as a whole first label, RSA keys of 2048 bits or more.
+ * common name), wildcards only as a whole first label and not for a host that a CA above is excluded
+ * from, no weak key.
  */
-function checkServerIdentity(host: string, peer: PeerCertificate): Error | undefined {
+function checkServerIdentity(
+  host: string,
+  peer: PeerCertificate,
+  anchors: TrustAnchors,
+): Error | undefined {
   const certificate = new X509Certificate(peer.raw)
   const refuse = (reason: string): Error =>
     Object.assign(new Error(reason), { code: 'ERR_TLS_CERT_ALTNAME_INVALID' })
-  if (isWeak(certificate)) return refuse('the server certificate has an RSA key under 2048 bits')
-  const named =
+  const weakness = weaknessOf(certificate)
+  if (weakness) return refuse(`the server certificate has ${weakness}`)
+  const named = (wildcards: boolean): string | undefined =>
     isIP(host) > 0
       ? certificate.checkIP(host)
-      : certificate.checkHost(host, { subject: 'never', partialWildcards: false })
-  return named
-    ? undefined
-    : refuse(
-        `the server certificate is not for ${host} (subjectAltName: ${certificate.subjectAltName ?? 'none'})`,
-      )
+      : certificate.checkHost(host, { subject: 'never', wildcards, partialWildcards: false })
+  if (!named(true))
+    return refuse(
+      `the server certificate is not for ${host} (subjectAltName: ${certificate.subjectAltName ?? 'none'})`,
+    )
+  // Node hands over the detailed form, whatever its type says.
+  if (!named(false) && !isAllowed(host, peer as DetailedPeerCertificate, anchors))
+    return refuse(
+      `the server certificate is for ${host} by a wildcard, but a CA above it may not speak for that name`,
+    )
+  return undefined
 }
 
 /**
@@ -113,7 +171,7 @@ export function tlsOptions(anchors: TrustAnchors, host: string, identity?: Ident
         }
       : server),
     rejectUnauthorized: true,
-    checkServerIdentity: (_, peer) => checkServerIdentity(name, peer),
+    checkServerIdentity: (_, peer) => checkServerIdentity(name, peer, anchors),
     ...(isIP(name) > 0 ? {} : { servername: name }),
   }
 }
