@@ -43,9 +43,12 @@ export function judgeDirectory(directory: string): StateDirectory {
   const remaining = path.resolve(directory).split(path.sep).filter(Boolean)
   let at: string = path.sep
   let links = 0
+  /** A parent of another user's, on root's way to a store that may be that user's too. */
+  let foreign: (() => never) | undefined
   while (remaining.length > 0) {
     const next = path.join(at, remaining.shift() as string)
     const found = look(next)
+    if (!found) foreign?.()
     if (!found) return { path: path.join(next, ...remaining), exists: false, ours: true }
     if (found.isSymbolicLink()) {
       if (++links > linksFollowed)
@@ -59,10 +62,13 @@ export function judgeDirectory(directory: string): StateDirectory {
     }
     if (!found.isDirectory())
       throw new CertvendError('ERR_STORE_UNWRITABLE', `${next} is not a directory`)
-    judgeOwner(next, found, { me, last: remaining.length === 0 })
+    const theirs = judgeOwner(next, found, { me, last: remaining.length === 0 })
+    if (theirs && me !== 0) theirs()
+    foreign ??= theirs
     at = next
   }
   const { uid } = fs.statSync(at)
+  if (uid === me) foreign?.()
   return { path: at, exists: true, ours: uid === me }
 }
 
@@ -75,18 +81,23 @@ function look(target: string): fs.Stats | undefined {
   }
 }
 
+/** Refuses what others may write to; what belongs to another user is for the caller to refuse. */
 function judgeOwner(
   directory: string,
   found: fs.Stats,
   { me, last }: { me: number; last: boolean },
-): void {
-  const rootReads = me === 0 && last
-  if (found.uid !== 0 && found.uid !== me && !rootReads)
-    refuse(directory, `belongs to user ${found.uid}`, `chown ${me} ${directory}`)
+): (() => never) | undefined {
   const sticky = (found.mode & 0o1000) !== 0 && !last
   if ((found.mode & 0o022) !== 0 && !sticky)
-    refuse(directory, 'is writable by group or others', `chmod go-w ${directory}`)
+    refuse(directory, 'is writable by group or others', `chmod go-w ${shellWord(directory)}`)
+  if (found.uid === 0 || found.uid === me || (me === 0 && last)) return undefined
+  const mend = me === 0 ? undefined : `chown ${me} ${shellWord(directory)}`
+  return () => refuse(directory, `belongs to user ${found.uid}`, mend)
 }
+
+/** A path as a shell takes it for one word. */
+export const shellWord = (name: string): string =>
+  /^[\w./:@%+=,-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`
 
 function refuse(directory: string, why: string, mend?: string): never {
   throw new CertvendError(

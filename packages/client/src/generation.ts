@@ -10,6 +10,7 @@ import path from 'node:path'
 import * as v from 'valibot'
 import { carries, notAfter, notBefore, readCertificates } from './certificate.ts'
 import type { Credential, Issued, RequestRecord } from './credential.ts'
+import { shellWord } from './directory.ts'
 import { CertvendError } from './errors.ts'
 import { type FileKey, readKey } from './key.ts'
 
@@ -99,7 +100,7 @@ function read(directory: string, name: string): string | undefined {
       if (name === fileNames.key && (found.mode & 0o077) !== 0)
         throw new CertvendError(
           'ERR_STORE_UNSAFE',
-          `${path.join(directory, name)} is open to group or others; mend it: chmod 600 ${path.join(directory, name)}`,
+          `${path.join(directory, name)} is open to group or others; mend it: chmod 600 ${shellWord(path.join(directory, name))}`,
         )
       return fs.readFileSync(descriptor, 'utf8')
     } finally {

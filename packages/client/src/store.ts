@@ -95,13 +95,14 @@ export async function openCredentialStore(
     if (readOnly) throw new TypeError('the store was opened to read only')
     if (held) return
     settled.clear() // another process may have written since
-    if (!ours)
+    if (ours) makeDirectory(root)
+    // Judged again: while it was missing, anybody may have made it in a directory such as /tmp.
+    if (!ours || !judgeDirectory(root).ours)
       throw new CertvendError(
         'ERR_STORE_UNWRITABLE',
         `${root} belongs to another user; root reads it and never writes to it`,
         { hint: 'run this as the user that owns the state directory' },
       )
-    makeDirectory(root)
     const taken = takeLock(at('lock'))
     try {
       reload() // what was seen before the lock may have changed
