@@ -77,7 +77,10 @@ export function makeDirectory(directory: string): void {
   if (fs.existsSync(directory)) return
   const parent = path.dirname(directory)
   makeDirectory(parent)
-  step('create', directory, () => fs.mkdirSync(directory, 0o700))
+  step('create', directory, () => {
+    fs.mkdirSync(directory, 0o700)
+    fs.chmodSync(directory, 0o700) // whatever the umask
+  })
   syncDirectory(parent)
 }
 
@@ -86,6 +89,7 @@ export function createFile(target: string, data: string): void {
   step('write', target, () => {
     const descriptor = fs.openSync(target, 'wx', 0o600)
     try {
+      fs.fchmodSync(descriptor, 0o600) // whatever the umask
       fs.writeFileSync(descriptor, data)
       fs.fsyncSync(descriptor)
     } catch (error) {
@@ -157,7 +161,10 @@ export function remove(target: string): void {
 
 /** Removes a directory and what is in it, or a file or link, if it is there. */
 export function removeAll(directory: string): void {
-  if (!fs.lstatSync(directory, { throwIfNoEntry: false })?.isDirectory()) return remove(directory)
+  if (!fs.lstatSync(directory, { throwIfNoEntry: false })?.isDirectory()) {
+    remove(directory)
+    return
+  }
   step('remove', directory, () => {
     for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
       const target = path.join(directory, entry.name)
@@ -198,6 +205,7 @@ export function takeLock(file: string): Lock {
       }
     })
   const descriptor = step('open', file, () => fs.openSync(file, flags, 0o600))
+  step('open', file, () => fs.fchmodSync(descriptor, 0o600))
   const flock = spawnSync('flock', ['-n', '3'], {
     stdio: ['ignore', 'ignore', 'ignore', descriptor],
   })
