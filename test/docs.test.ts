@@ -1,0 +1,43 @@
+/** What the documents say is what the code does. */
+import { readFileSync } from 'node:fs'
+import { CertvendError, errorCodes } from '@certvend/client'
+import { type ProblemCode, problems } from '@certvend/client/wire'
+import { describe, expect, it } from 'vitest'
+
+const read = (name: string): string =>
+  readFileSync(new URL(`../docs/${name}`, import.meta.url), 'utf8')
+
+describe('docs/errors.md', () => {
+  const text = read('errors.md')
+  const sections = new Map(
+    text
+      .split(/^## /m)
+      .slice(1)
+      .map((section) => [section.split('\n', 1)[0], section]),
+  )
+
+  it('has one section for each code of the table, in its order, and no other', () => {
+    expect([...sections.keys()]).toEqual([...errorCodes])
+  })
+
+  it.each(errorCodes)('tells the remedy of %s', (code) => {
+    expect(sections.get(code)).toContain(`*Remedy: ${new CertvendError(code, '').remedy}.*`)
+  })
+})
+
+describe('docs/protocol.md', () => {
+  const rows = new Map(
+    [...read('protocol.md').matchAll(/^\| `([a-z-]+)` \| (\d{3}) \| `(ERR_[A-Z_]+)` \|$/gm)].map(
+      ([, code, status, meaning]) => [code, { status: Number(status), meaning }],
+    ),
+  )
+
+  it('has one row for each problem, and no other', () => {
+    expect([...rows.keys()].sort()).toEqual(Object.keys(problems).sort())
+  })
+
+  it.each(Object.keys(problems) as ProblemCode[])('tells the status of %s', (code) => {
+    expect(rows.get(code)?.status).toBe(problems[code])
+    expect(errorCodes).toContain(rows.get(code)?.meaning)
+  })
+})
