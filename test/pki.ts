@@ -133,12 +133,22 @@ export const der = (text: string): Buffer =>
 export const certificateIdOf = (certificate: string): string =>
   createHash('sha256').update(der(certificate)).digest('hex')
 
-/** SubjectPublicKeyInfo of a PEM certification request whose own signature verifies. */
-export async function publicKeyOf(csr: string): Promise<Uint8Array> {
+/** What a PEM certification request says, once its own signature has been verified. */
+export async function subjectAndKeyOf(
+  csr: string,
+): Promise<{ subject: string; commonName: string; publicKey: Uint8Array }> {
   const request = new x509.Pkcs10CertificateRequest(csr)
   if (!(await request.verify())) throw new Error('the certification request does not verify itself')
-  return new Uint8Array(request.publicKey.rawData)
+  return {
+    subject: request.subject,
+    commonName: request.subjectName.getField('CN')[0] ?? '',
+    publicKey: new Uint8Array(request.publicKey.rawData),
+  }
 }
+
+/** SubjectPublicKeyInfo of a PEM certification request. */
+export const publicKeyOf = async (csr: string): Promise<Uint8Array> =>
+  (await subjectAndKeyOf(csr)).publicKey
 
 /** A certificate for the key of a PEM certification request. */
 export async function certifyRequest(
