@@ -22,12 +22,16 @@ if (major < needMajor || (major === needMajor && minor < needMinor)) {
 if (!fs.existsSync(`${root}node_modules/.modules.yaml`))
   console.error('First run here: installing what package.json names, about 20 seconds.')
 
-const child = spawn('npx', ['--yes', packageManager, 'run', '--silent', ...process.argv.slice(2)], {
-  cwd: root,
-  stdio: 'inherit',
-  shell: process.platform === 'win32',
-  env: { ...process.env, npm_config_update_notifier: 'false', npm_config_loglevel: 'error' },
-})
+const child = spawn(
+  'npx',
+  ['--yes', packageManager, '--loglevel=warn', 'run', ...process.argv.slice(2)],
+  {
+    cwd: root,
+    stdio: 'inherit',
+    shell: process.platform === 'win32',
+    env: { ...process.env, npm_config_update_notifier: 'false', npm_config_loglevel: 'error' },
+  },
+)
 // A terminal's Ctrl-C reaches the child too; it decides when we are done.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => child.kill(signal))
 child.on('exit', (code, signal) => process.exit(signal ? 1 : (code ?? 1)))
