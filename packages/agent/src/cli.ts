@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander'
 import { enroll } from './commands/enroll.ts'
 import { run } from './commands/run.ts'
 import { status } from './commands/status.ts'
+import { storeCheck } from './commands/store.ts'
 import { type ExitCode, toFailure } from './failure.ts'
 import type { Flags } from './settings.ts'
 import { type Output, openTerminal, type Terminal } from './terminal.ts'
@@ -96,6 +97,24 @@ function program(terminal: Terminal, settle: (code: ExitCode) => void): Command 
   add('status', 'what is stored here, until when, and what is wrong', status, place)
     .option('--json', 'print the document as JSON')
     .addHelpText('after', '\nExample:\n  certvend status --json | jq -r .state')
+  const store = root.command('store').description('look after the state directory')
+  store.copyInheritedSettings(root).helpOption('--help', 'print this help')
+  const check = store
+    .command('check')
+    .description('what is there, is it whole, is it safe, and what opening it would do')
+    .argument('[dir]', 'default: the state directory that run would use')
+    .allowExcessArguments(false)
+  check.copyInheritedSettings(root).helpOption('--help', 'print this help')
+  for (const name of place) check.addOption(options[name])
+  check
+    .option('--json', 'print the report as JSON')
+    .addHelpText(
+      'after',
+      '\nReads only, beside a running agent too. Exit code 0: a whole credential, safely\nkept; 1: none yet; 3: a person must act.\n\nExample:\n  certvend store check /var/lib/certvend',
+    )
+    .action(async (directory: string | undefined, flags: Flags) =>
+      settle(await storeCheck(directory, flags, terminal)),
+    )
   return root
 }
 

@@ -34,6 +34,7 @@ Commands:
   enroll [options]  get this device's certificate; if it has one, only say so
   run [options]     enroll if needed, connect, and stay online
   status [options]  what is stored here, until when, and what is wrong
+  store             look after the state directory
 
 Examples:
   See what happens, with everything on the command line:

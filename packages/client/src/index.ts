@@ -22,6 +22,12 @@ export {
   isCertvendError,
   type Remedy,
 } from './errors.ts'
+export {
+  type FileSystemReport,
+  type GenerationReport,
+  inspectStore,
+  type StoreReport,
+} from './inspection.ts'
 export { type FileKey, type KeyAlgorithm, keyAlgorithms, type PrivateKey } from './key.ts'
 export type { Backoff } from './retry.ts'
 export type { Send, SendLimits, SendRequest, SendResponse } from './send.ts'

@@ -82,7 +82,8 @@ export function survey(root: string): Survey {
 
 type Seen = Pick<Survey, 'links' | 'generations' | 'unfinished' | 'newest'>
 
-function look(root: string, current: number | undefined): Seen {
+/** What lies there, each generation read and judged by itself; reads only. */
+export function look(root: string, current: number | undefined = follow(root, 'current')): Seen {
   const pending = follow(root, 'pending')
   const generations = new Map<number, Generation>()
   const unfinished = list(root).filter(isUnfinished)
