@@ -89,9 +89,8 @@ export function createSend(pins: TrustAnchors, clock: Clock, options: ChannelOpt
           { cause: error },
         )
       if ((error as Error).name === 'HTTPParserError')
-        throw new CertvendError('ERR_REPLY_MALFORMED', `${place} answered, but not in HTTP`, {
-          cause: error,
-        })
+        // Without the cause, which holds the reply: an echo of ours would bring the token with it.
+        throw new CertvendError('ERR_REPLY_MALFORMED', `${place} answered, but not in HTTP`)
       const failure = socketFailure(error as Error, { place, secured: sent, now })
       throw failure.code === 'ERR_SESSION_LOST'
         ? new CertvendError(

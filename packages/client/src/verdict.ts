@@ -29,9 +29,24 @@ const meaning: Readonly<Record<ProblemCode, ErrorCode>> = {
 const mediaType = (response: SendResponse): string =>
   (response.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? ''
 
+/** Whether a word is `secret`, as it is or in the dress of a header, a URL, JSON or a dump. */
+const holds = (word: string, secret: string): boolean =>
+  [
+    word,
+    word.replaceAll('\\', ''),
+    word.replace(/(?:%|\\x|\\u00)([0-9a-f]{2})/gi, (_, hex) =>
+      String.fromCharCode(Number.parseInt(hex, 16)),
+    ),
+    Buffer.from(word, 'base64').toString('latin1'),
+    Buffer.from(word, 'hex').toString('latin1'),
+  ].some((text) => text.includes(secret))
+
 /** Printable ASCII of a server's own words, capped, without the secret that it may echo. */
 const quote = (text: string, secret?: string): string =>
-  (secret ? text.replaceAll(secret, '[redacted]') : text)
+  (secret
+    ? text.replace(/[^\s"'<>(),;:{}]+/g, (word) => (holds(word, secret) ? '[redacted]' : word))
+    : text
+  )
     .replace(/[^\x20-\x7e]+/g, ' ')
     .slice(0, 200)
 
