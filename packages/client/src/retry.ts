@@ -20,11 +20,18 @@ export function fullJitter(attempt: number, backoff: Backoff, random: () => numb
 
 const longestRetryAfterMs = 24 * 60 * 60_000
 
+/** An HTTP-date (RFC 9110 section 5.6.7); `Date.parse` alone finds a year in almost any text. */
+const httpDate = /^(Mon|Tues?|Wed(nes)?|Thu(rs)?|Fri|Sat(ur)?|Sun)(day)?, .* GMT$/
+
 /** Reads a `Retry-After` header, seconds or HTTP-date, as an instant not before `now` and at most a day later. */
 export function parseRetryAfter(value: string | undefined, now: Date): Date | undefined {
   if (value === undefined) return undefined
   const text = value.trim()
-  const at = /^\d{1,10}$/.test(text) ? now.getTime() + Number(text) * 1000 : Date.parse(text)
+  const at = /^\d{1,10}$/.test(text)
+    ? now.getTime() + Number(text) * 1000
+    : httpDate.test(text)
+      ? Date.parse(text)
+      : Number.NaN
   if (Number.isNaN(at)) return undefined
   const start = now.getTime()
   return new Date(Math.min(Math.max(at, start), start + longestRetryAfterMs))
