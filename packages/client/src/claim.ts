@@ -3,7 +3,7 @@ import { isDeviceSerial, isToken } from './wire.ts'
 
 export interface Claim {
   readonly deviceSerial: string
-  /** The secret. Not enumerable: inspection, JSON and spreading leave it out. */
+  /** The secret. A getter, and not enumerable: inspection, JSON and spreading leave it out. */
   readonly token: string
 }
 
@@ -31,6 +31,9 @@ export function createClaim({
       'token must be 8 to 512 characters: letters, digits and -._~+/ with = only at the end',
     )
   return Object.freeze(
-    Object.defineProperty({ deviceSerial }, 'token', { value: secret, enumerable: false }) as Claim,
+    Object.defineProperty({ deviceSerial }, 'token', {
+      get: () => secret,
+      enumerable: false,
+    }) as Claim,
   )
 }

@@ -121,7 +121,7 @@ export class CertvendError extends Error {
   /** What a person does next; one sentence, lower case, no secrets. */
   readonly hint: string
   /** When the server allows the next attempt, if it said so. */
-  readonly retryAt?: Date
+  declare readonly retryAt?: Date
 
   constructor(
     code: ErrorCode,
