@@ -14,6 +14,7 @@ import {
   type ErrorCode,
   enroll,
   ensureCredential,
+  isCertvendError,
   openCredentialStore,
 } from '@certvend/client'
 import { type ProblemCode, problems, problemType } from '@certvend/client/wire'
@@ -86,20 +87,21 @@ async function attempt(
   })
 }
 
-/** One enrollment with a machine that answers by `respond`; asserts that nothing of it was kept. */
+/**
+ * One enrollment with a machine that answers by `respond`; asserts that nothing of it was kept, and
+ * the key unless it was the key that was refused.
+ */
 async function refusalOf(respond: Respond): Promise<CertvendError> {
   const store = await openFresh()
   const error = await attempt(store, makeVendingMachine(authorities, respond))
   expect(error).toBeInstanceOf(CertvendError)
   expect(store.current()).toBeUndefined()
-  expect(store.pending()?.state).toBe('requested')
-  const generation = ['generations', 'generations/0000000001']
-  expect(contents(store.directory)).toEqual([
-    ...generation,
-    'generations/0000000001/private-key.pem',
-    'lock',
-    'pending',
-  ])
+  const generation = ['generations/0000000001', 'generations/0000000001/private-key.pem']
+  expect(contents(store.directory)).toEqual(
+    isCertvendError(error, 'ERR_KEY_REFUSED')
+      ? ['generations', 'lock']
+      : ['generations', ...generation, 'lock', 'pending'],
+  )
   store.close()
   return error as CertvendError
 }
@@ -524,7 +526,8 @@ describe('a problem document', () => {
     'not-found': ['ERR_REQUEST_REFUSED', 'operator'],
     'method-not-allowed': ['ERR_REQUEST_REFUSED', 'operator'],
     'claim-spent': ['ERR_CLAIM_SPENT', 'operator'],
-    'key-in-use': ['ERR_CLAIM_SPENT', 'operator'],
+    'key-in-use': ['ERR_KEY_REFUSED', 'retry'],
+    'key-revoked': ['ERR_KEY_REFUSED', 'retry'],
     'request-too-large': ['ERR_REQUEST_REFUSED', 'operator'],
     'unsupported-media-type': ['ERR_REQUEST_REFUSED', 'operator'],
     'too-many-attempts': ['ERR_SERVER_BUSY', 'retry'],

@@ -10,7 +10,7 @@ import type { Claim } from './claim.ts'
 import { type Clock, systemClock } from './clock.ts'
 import type { Credential } from './credential.ts'
 import { createCertificationRequest } from './csr.ts'
-import type { CertvendError } from './errors.ts'
+import { type CertvendError, isCertvendError } from './errors.ts'
 import { judgeVended } from './issued.ts'
 import type { KeyAlgorithm } from './key.ts'
 import { type Backoff, retrying } from './retry.ts'
@@ -62,7 +62,8 @@ const exchangeLimits = ({ signal, deadlineMs = 30_000 }: EnrollOptions) => ({
  * Makes one attempt to enroll and stores what it gains.
  *
  * A pending key is used again; otherwise one is made and made durable first. The first credential
- * of a store becomes current; a successor is left pending until it has proven itself.
+ * of a store becomes current; a successor is left pending until it has proven itself. A key that the
+ * server refuses as such is dropped.
  *
  * @throws {CertvendError} any code but the session's; nothing is lost by asking again.
  * @see RFC 7030 section 4.2
@@ -102,6 +103,8 @@ export async function enroll(
     log({ event: 'enroll.done', thingName: issued.thingName, certificateId: issued.certificateId })
     return credential
   } catch (error) {
+    // Nothing is lost by it: the server will never issue for this key, whatever the claim.
+    if (isCertvendError(error, 'ERR_KEY_REFUSED')) store.discard()
     rememberAppointment(store, server, { error, earlier: pending.request, now: clock.now() })
     throw error
   }

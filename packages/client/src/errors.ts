@@ -59,6 +59,10 @@ const table = {
     remedy: 'operator',
     hint: 'this claim was already used with another key; if that was this device, re-arm it: certvend-server device rearm SERIAL',
   },
+  ERR_KEY_REFUSED: {
+    remedy: 'retry',
+    hint: "this key is another device's or its certificate was revoked; it was dropped, and the next attempt makes a new one",
+  },
   ERR_REQUEST_REFUSED: {
     remedy: 'operator',
     hint: 'the vending server does not accept this kind of request; see its reason above',

@@ -124,6 +124,7 @@ export const problems = {
   'method-not-allowed': 405,
   'claim-spent': 409,
   'key-in-use': 409,
+  'key-revoked': 409,
   'request-too-large': 413,
   'unsupported-media-type': 415,
   'too-many-attempts': 429,

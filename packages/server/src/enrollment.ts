@@ -70,6 +70,10 @@ const refusals: Record<ClaimRefusal, Problem> = {
     code: 'claim-spent',
     detail: 'the claim was used with another key; the operator has been alarmed',
   },
+  'key-revoked': {
+    code: 'key-revoked',
+    detail: 'a certificate for this key was revoked; the device must make another key',
+  },
   'key-conflict': { code: 'key-in-use', detail: 'another device holds this key' },
 }
 

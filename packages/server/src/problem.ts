@@ -25,6 +25,7 @@ const titles: Record<ProblemCode, string> = {
   'method-not-allowed': 'The method is not allowed here',
   'claim-spent': 'The claim is spent',
   'key-in-use': 'The key belongs to another device',
+  'key-revoked': 'The key is revoked',
   'request-too-large': 'The request is too large',
   'unsupported-media-type': 'The media type is not supported',
   'too-many-attempts': 'Too many failed attempts',

@@ -172,7 +172,7 @@ describe('re-arming', () => {
     const [certificate] = await machine.registry.certificates(device.deviceSerial)
     expect(certificate!.status).toBe('REVOKED')
     const answer = await machine.enroll(device)
-    expect([answer.status, answer.problem]).toEqual([403, 'certificate-revoked'])
+    expect([answer.status, answer.problem]).toEqual([409, 'key-revoked'])
     expect((await machine.enroll(device, { key: await makeDeviceKey() })).status).toBe(200)
   })
 })

@@ -50,7 +50,7 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
       publicKey,
     })
     if (holder && holder.device_serial !== deviceSerial) return alarm('key-conflict')
-    if (isRevokedKey(publicKey)) return refused('certificate-revoked')
+    if (isRevokedKey(publicKey)) return refused('key-revoked')
     return refused('claim-expired')
   }
 

@@ -127,6 +127,7 @@ export type ClaimRefusal =
   /** The claim that authenticated the caller is no more: the device was removed or re-armed. */
   | 'claim-gone'
   | 'device-disabled'
+  /** Bound to this very key, and its certificate is REVOKED. */
   | 'certificate-revoked'
   /** Bound to this very key, and its certificate expired or became INACTIVE. */
   | 'certificate-finished'
@@ -134,6 +135,8 @@ export type ClaimRefusal =
   | 'claim-conflict'
   /** The key belongs to another device: an alarm, written to the audit trail. */
   | 'key-conflict'
+  /** The claim is open, but not to this key: a certificate for it was REVOKED. */
+  | 'key-revoked'
   /** The claim was open for a limited time, which is over. */
   | 'claim-expired'
 
