@@ -22,13 +22,18 @@ export function rememberAppointment(
 ): void {
   if (!(error instanceof CertvendError) || !error.retryAt) return
   if (error.retryAt.getTime() - now.getTime() < worthWritingMs) return
-  store.recordRequest({
-    dialect: server.dialect.name,
-    urlHash: hashOf(server),
-    sentAt: now,
-    attempts: (earlier?.attempts ?? 0) + 1,
-    notBefore: error.retryAt,
-  })
+  try {
+    store.recordRequest({
+      dialect: server.dialect.name,
+      urlHash: hashOf(server),
+      sentAt: now,
+      attempts: (earlier?.attempts ?? 0) + 1,
+      notBefore: error.retryAt,
+    })
+  } catch (failure) {
+    // `error` still binds this process; a disk that fails is told when a credential must be stored.
+    if (!(failure instanceof CertvendError)) throw failure
+  }
 }
 
 /** @throws {CertvendError} `ERR_SERVER_BUSY` before the moment that was agreed with this server. */
