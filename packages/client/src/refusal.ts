@@ -44,21 +44,25 @@ export function refused(error: Error | undefined, circumstances: Circumstances):
   )
 }
 
-/** How long a fresh certificate may be pending, in milliseconds: JITR, JITP, policies on their way. */
+/** How long a certificate may be pending, in milliseconds: JITR, JITP, policies on their way. */
 const pendingMs = 5 * 60_000
 
 /**
- * A door closed without a reason, seen in the light of the certificate's age: soon after it was
- * issued it may still be pending, later a person must look.
+ * A door closed without a reason, seen in the light of what is known of the certificate: soon after
+ * it was issued, or first shown, it may still be pending; later a person must look.
+ *
+ * @param refusedSince when this certificate, which never opened a session, was first refused: one
+ *   made in a factory registers at its first connection, years after it was issued.
  */
 export function maybePending(
   error: CertvendError,
-  { issuedAt, thingName }: Credential,
-  now: Date,
+  { issuedAt, thingName, certificateId }: Credential,
+  { now, refusedSince }: { readonly now: Date; readonly refusedSince?: Date | undefined },
 ): CertvendError {
   if (error.code !== 'ERR_SESSION_REFUSED' || error.remedy !== 'retry') return error
-  const fresh = Math.abs(now.getTime() - issuedAt.getTime()) < pendingMs
-  return fresh
+  const recent = (since: Date | undefined): boolean =>
+    since !== undefined && Math.abs(now.getTime() - since.getTime()) < pendingMs
+  return recent(issuedAt) || recent(refusedSince)
     ? new CertvendError(
         'ERR_SESSION_REFUSED',
         `${error.message}; the new certificate may still be pending`,
@@ -70,7 +74,7 @@ export function maybePending(
     : new CertvendError('ERR_SESSION_REFUSED', error.message, {
         cause: error,
         remedy: 'operator',
-        hint: `look at the certificate on the server's side: unknown there (another account or region), INACTIVE or REVOKED, still PENDING_ACTIVATION (no activator), no policy attached, or a policy that does not allow client id ${thingName}`,
+        hint: `look at the certificate on the server's side (aws iot describe-certificate --certificate-id ${certificateId}): unknown there (another account or region, or its CA is not registered), INACTIVE or REVOKED, still PENDING_ACTIVATION (no activator, or its template lacks a field), no policy attached, or a policy that does not allow client id ${thingName}`,
       })
 }
 

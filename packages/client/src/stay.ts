@@ -37,6 +37,8 @@ const shortInARow = 3
 const lookMs = 30_000
 /** After a change of network the next attempt comes within this time, in milliseconds. */
 const soonMs = 2000
+/** IoT Core takes one connect per second and client id; whom it turned away is not to try sooner. */
+const refusedMs = 1000
 
 /**
  * Sessions one after another, for ever: yields each as it opens; the next opens by itself when it
@@ -98,6 +100,8 @@ async function keepConnected(
   const wait = windows(backoff, random)
   let short = 0
   let established = false
+  /** The certificate that was shown last: when it was first refused, if it never opened a session. */
+  let shown: { certificateId: string; refusedSince?: Date } | undefined
   try {
     while (!signal.aborted) {
       const credential = credentialOf(source)
@@ -106,6 +110,7 @@ async function keepConnected(
         const session = await connect(credential, { ...options, outbox })
         const opened = clock.now().getTime()
         established = true
+        shown = { certificateId: credential.certificateId }
         onOpen(session)
         const end = await session.ended
         if (end.reason === 'closed' && signal.aborted) return
@@ -121,9 +126,16 @@ async function keepConnected(
       } catch (error) {
         if (signal.aborted) return
         if (!(error instanceof CertvendError)) throw error
-        failure = maybePending(error, credential, clock.now())
+        const now = clock.now()
+        if (
+          error.code === 'ERR_SESSION_REFUSED' &&
+          shown?.certificateId !== credential.certificateId
+        )
+          shown = { certificateId: credential.certificateId, refusedSince: now }
+        failure = maybePending(error, credential, { now, refusedSince: shown?.refusedSince })
       }
-      const waitMs = wait.next(established ? spreadMs : backoff.baseMs)
+      const leastMs = failure.code === 'ERR_SESSION_REFUSED' ? refusedMs : 0
+      const waitMs = leastMs + wait.next(established ? spreadMs : backoff.baseMs)
       options.onRetry?.({ error: failure, waitMs })
       await waitUnlessMoved(waitMs, { clock, random, signal })
     }
