@@ -159,6 +159,24 @@ export function remove(target: string): void {
   })
 }
 
+/**
+ * Overwrites a file with zeros where it lies, then removes it, durably. Flash and journals may keep
+ * an older copy all the same: what was in it is to be spent, not only erased.
+ */
+export function eraseFile(target: string): void {
+  step('erase', target, () => {
+    const descriptor = fs.openSync(target, fs.constants.O_RDWR | fs.constants.O_NOFOLLOW)
+    try {
+      fs.writeSync(descriptor, Buffer.alloc(fs.fstatSync(descriptor).size))
+      fs.fsyncSync(descriptor)
+    } finally {
+      fs.closeSync(descriptor)
+    }
+  })
+  remove(target)
+  syncDirectory(path.dirname(target))
+}
+
 /** Removes a directory and what is in it, or a file or link, if it is there. */
 export function removeAll(directory: string): void {
   if (!fs.lstatSync(directory, { throwIfNoEntry: false })?.isDirectory()) {
