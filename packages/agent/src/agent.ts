@@ -19,6 +19,7 @@ import { isConfigurationError } from './failure.ts'
 import { againAt, decide, type Facts, type FailedAttempt } from './lifecycle.ts'
 import { type Log, loggedFailure, loggedWait } from './log.ts'
 import { keepOnline } from './online.ts'
+import { destroyOwnCopy } from './token.ts'
 
 export interface AgentOptions {
   readonly store: CredentialStore
@@ -92,6 +93,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
             random,
             mqtt: options.mqtt ?? {},
             once: options.once ?? false,
+            onProven: () => destroyOwnCopy(store.directory, log),
             ...(options.transport ? { transport: options.transport } : {}),
           })
           // However it ends, so does the loop; what it failed with is thrown below.

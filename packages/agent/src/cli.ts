@@ -1,6 +1,8 @@
 /** argv → command → exit code. */
 import { Command, CommanderError, Option } from 'commander'
+import { configCheck } from './commands/config.ts'
 import { enroll } from './commands/enroll.ts'
+import { importTokenFrom } from './commands/import-token.ts'
 import { run } from './commands/run.ts'
 import { status } from './commands/status.ts'
 import { storeCheck } from './commands/store.ts'
@@ -69,8 +71,14 @@ function program(terminal: Terminal, settle: (code: ExitCode) => void): Command 
       writeErr: (text) => terminal.progress(text.trimEnd()),
       outputError: () => {}, // said in our own voice, below
     })
-  const add = (name: string, summary: string, action: Action, names: (keyof typeof options)[]) => {
-    const command = root.command(name).description(summary).allowExcessArguments(false)
+  const add = (
+    name: string,
+    summary: string,
+    action: Action,
+    names: (keyof typeof options)[],
+    parent: Command = root,
+  ) => {
+    const command = parent.command(name).description(summary).allowExcessArguments(false)
     command.copyInheritedSettings(root).helpOption('--help', 'print this help')
     for (const option of names) command.addOption(options[option])
     return command.action(async (flags: Flags) => settle(await action(flags, terminal)))
@@ -97,6 +105,34 @@ function program(terminal: Terminal, settle: (code: ExitCode) => void): Command 
   add('status', 'what is stored here, until when, and what is wrong', status, place)
     .option('--json', 'print the document as JSON')
     .addHelpText('after', '\nExample:\n  certvend status --json | jq -r .state')
+  const config = root.command('config').description('look after the configuration')
+  config.copyInheritedSettings(root).helpOption('--help', 'print this help')
+  add(
+    'check',
+    'judge what run would work with, and show it',
+    configCheck,
+    [...claim, ...place],
+    config,
+  ).addHelpText(
+    'after',
+    '\nMakes nothing and sends nothing.\n\nExample:\n  certvend config check --config ./agent.toml',
+  )
+  const importing = root
+    .command('import-token')
+    .description('move a token from the boot partition into the state directory')
+    .argument('[file]', 'default: certvend.token in /boot/firmware or /boot')
+    .allowExcessArguments(false)
+  importing.copyInheritedSettings(root).helpOption('--help', 'print this help')
+  for (const name of place) importing.addOption(options[name])
+  importing
+    .option('--json', 'log JSON lines, also on a terminal')
+    .addHelpText(
+      'after',
+      '\nThe file is overwritten and removed once the copy is durable, and the copy is\ndestroyed after the first session. The service does this by itself at its start.\n\nExample:\n  certvend import-token /media/usb/certvend.token',
+    )
+    .action(async (file: string | undefined, flags: Flags) =>
+      settle(await importTokenFrom(file, flags, terminal)),
+    )
   const store = root.command('store').description('look after the state directory')
   store.copyInheritedSettings(root).helpOption('--help', 'print this help')
   const check = store

@@ -10,9 +10,11 @@ import path from 'node:path'
 import { parse, TomlError } from 'smol-toml'
 import * as v from 'valibot'
 import { configurationError } from './failure.ts'
+import { type SerialSource, serialOrigins } from './serial.ts'
 
 const text = v.pipe(v.string('expected a string'), v.nonEmpty('must not be empty'))
 const flag = v.boolean('expected true or false')
+const isCommand = ([program = '']: string[]): boolean => path.isAbsolute(program)
 
 const mqttKeys = {
   /** Seconds between signs of life; IoT Core accepts 30 to 1200. */
@@ -44,7 +46,17 @@ const keys = {
       'expected a file name, or an array of file names',
     ),
   ),
-  serial: v.optional(text),
+  serial: v.optional(
+    v.union(
+      [
+        text,
+        v.strictObject({ file: text }),
+        v.strictObject({ command: v.pipe(v.array(v.string()), v.check<string[]>(isCommand)) }),
+        v.strictObject({ from: v.picklist(serialOrigins) }),
+      ],
+      `expected a string, { file = "FILE" }, { command = ["/PROGRAM", …] } or { from = "…" } with ${serialOrigins.join(', ')}`,
+    ),
+  ),
   token_file: v.optional(text),
   state_directory: v.optional(text),
   mqtt: v.optional(v.strictObject(mqttKeys, 'expected a table')),
@@ -70,7 +82,7 @@ export interface MqttSettings {
 export interface Config {
   readonly url?: Sourced
   readonly pins?: readonly Sourced[]
-  readonly serial?: Sourced
+  readonly serial?: SerialSource
   readonly tokenFile?: Sourced
   readonly stateDirectory?: Sourced
   readonly mqtt: MqttSettings
@@ -114,7 +126,7 @@ export function parseConfig(content: string, file: string): Config {
   return {
     ...(url === undefined ? {} : { url: sourced('url', url) }),
     ...(pins === undefined ? {} : { pins: [pins].flat().map((pin) => located('pins', pin)) }),
-    ...(serial === undefined ? {} : { serial: sourced('serial', serial) }),
+    ...(serial === undefined ? {} : { serial: serialSource(serial, at('serial'), directory) }),
     ...(token_file === undefined ? {} : { tokenFile: located('token_file', token_file) }),
     ...(state_directory === undefined
       ? {}
@@ -125,6 +137,17 @@ export function parseConfig(content: string, file: string): Config {
       ...(mqtt.retain_status === undefined ? {} : { retainStatus: mqtt.retain_status }),
     },
   }
+}
+
+function serialSource(
+  serial: NonNullable<v.InferOutput<typeof File>['serial']>,
+  from: string,
+  directory: string,
+): SerialSource {
+  if (typeof serial === 'string') return { kind: 'literal', value: serial, from }
+  if ('file' in serial) return { kind: 'file', file: path.resolve(directory, serial.file), from }
+  if ('command' in serial) return { kind: 'command', command: serial.command, from }
+  return { kind: serial.from, from }
 }
 
 function refuse(issue: v.InferIssue<typeof File>, content: string, file: string): Error {
@@ -145,8 +168,13 @@ function refuse(issue: v.InferIssue<typeof File>, content: string, file: string)
   )
 }
 
-/** `file:line` of a key's definition, or `file` when it is not spelled out on a line of its own. */
+/** `file:line` of a key's definition, or of the table that it stands in, or `file`. */
 function place(content: string, file: string, names: readonly string[]): string {
+  const line = lineOf(content, names) ?? lineOf(content, names.slice(0, 1))
+  return line === undefined ? file : `${file}:${line}`
+}
+
+function lineOf(content: string, names: readonly string[]): number | undefined {
   const [table, key] = names.length > 1 ? [names[0], names[1]] : ['', names[0]]
   const written = (name: string | undefined): string =>
     `["']?${(name ?? '').replace(/[^A-Za-z0-9_-]/g, '\\$&')}["']?`
@@ -156,9 +184,9 @@ function place(content: string, file: string, names: readonly string[]): string 
   for (const [index, line] of content.split('\n').entries()) {
     inside = header.exec(line)?.[1] ?? inside
     const named = header.test(line) && inside === names.join('.')
-    if (named || (inside === table && assignment.test(line))) return `${file}:${index + 1}`
+    if (named || (inside === table && assignment.test(line))) return index + 1
   }
-  return file
+  return undefined
 }
 
 /** What people write who know the flags, or other programs. */

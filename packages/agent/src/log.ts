@@ -33,6 +33,14 @@ export type LogEvent =
     }
   /** What asking takes was taken away since the start. */
   | { readonly event: 'claim.unusable'; readonly message: string }
+  /** A token was moved from where everybody reads it into the state directory. */
+  | { readonly event: 'token.imported'; readonly path: string }
+  /** A file that should hold a token does not; it was left alone. */
+  | { readonly event: 'token.unusable'; readonly path: string; readonly message: string }
+  /** A token lies where it should not, and a person must remove it. */
+  | { readonly event: 'token.exposed'; readonly path: string; readonly message: string }
+  /** Our copy of the token is gone: the first session has proven the credential. */
+  | { readonly event: 'token.destroyed'; readonly path: string }
   | Exclude<EnrollEvent, { event: 'enroll.retry' }>
   | ({ readonly event: 'enroll.retry'; readonly waitMs: number } & LoggedFailure)
   | {
@@ -57,6 +65,7 @@ type FieldName = LogEvent extends infer E ? (E extends LogEvent ? keyof E : neve
 const fields: readonly Exclude<FieldName, 'event'>[] = [
   'version',
   'stateDirectory',
+  'path',
   'deviceSerial',
   'thingName',
   'certificateId',

@@ -19,6 +19,8 @@ export interface OnlineOptions {
   readonly mqtt: MqttSettings
   /** Return after the first acknowledged publish, or the first session where nothing is published. */
   readonly once: boolean
+  /** Told of each session that opens: the credential is good. */
+  readonly onProven?: () => void
   readonly transport?: Transport
 }
 
@@ -61,6 +63,7 @@ export async function keepOnline(store: CredentialStore, options: OnlineOptions)
       session = opened
       const { host, port } = store.current()?.endpoint ?? { host: '', port: 0 }
       log({ event: 'session.open', thingName: opened.thingName, host, port })
+      options.onProven?.()
       // One that is still on its way is sent again by the new session, and says the same.
       announcing ??= announce(opened, presence, options).finally(() => {
         announcing = undefined

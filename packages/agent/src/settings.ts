@@ -4,6 +4,7 @@ import path from 'node:path'
 import { defaultStateDirectory } from '@certvend/client'
 import { type Config, type MqttSettings, readConfig, type Sourced } from './config.ts'
 import { configurationError } from './failure.ts'
+import type { SerialSource } from './serial.ts'
 
 /** As commander reads them. */
 export interface Flags {
@@ -25,7 +26,7 @@ export interface Settings {
   readonly url?: Sourced
   /** Files; empty when none was named. */
   readonly pins: readonly Sourced[]
-  readonly serial?: Sourced
+  readonly serial: SerialSource
   readonly tokenFile?: Sourced
   readonly mqtt: MqttSettings
 }
@@ -61,7 +62,10 @@ export async function resolveSettings(
     (existsSync(places.config) ? places.config : undefined)
   const config: Config = configFile === undefined ? { mqtt: {} } : readConfig(configFile)
   const url = given('--server', flags.server) ?? config.url
-  const serial = given('--serial', flags.serial) ?? config.serial
+  const literal = given('--serial', flags.serial)
+  const serial: SerialSource = literal
+    ? { kind: 'literal', ...literal }
+    : (config.serial ?? { kind: 'default', from: 'the serial' })
   const tokenFile = located('--token-file', flags.tokenFile) ?? config.tokenFile
   const pins = flags.pin?.flatMap((file) => located('--pin', file) ?? []) ?? config.pins ?? []
   const explicit = located('--state-dir', flags.stateDir) ?? config.stateDirectory
@@ -72,7 +76,7 @@ export async function resolveSettings(
     ...(configFile === undefined ? {} : { configFile }),
     ...(url === undefined ? {} : { url }),
     pins,
-    ...(serial === undefined ? {} : { serial }),
+    serial,
     ...(tokenFile === undefined ? {} : { tokenFile }),
     mqtt: config.mqtt,
   }

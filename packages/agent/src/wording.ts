@@ -16,6 +16,14 @@ export function inWords(event: LogEvent): string {
       return `using the credential of ${event.thingName}, valid until ${day(event.notAfter)}`
     case 'claim.unusable':
       return `${event.message}; waiting for somebody to mend it`
+    case 'token.imported':
+      return `moved the token from ${event.path} into the state directory`
+    case 'token.unusable':
+      return `left ${event.path} alone: ${event.message}`
+    case 'token.exposed':
+      return `remove ${event.path} yourself: ${event.message}`
+    case 'token.destroyed':
+      return `destroyed ${event.path}, which has served`
     case 'enroll.key':
       return 'made a private key and stored it'
     case 'enroll.request':

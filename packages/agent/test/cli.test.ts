@@ -27,14 +27,19 @@ The first boot asks a vending machine, with the serial and a one-time token,
 over HTTPS pinned to a CA of your choice. Every later boot asks nobody.
 
 Options:
-  --version         print the version
-  --help            print this help
+  --version                      print the version
+  --help                         print this help
 
 Commands:
-  enroll [options]  get this device's certificate; if it has one, only say so
-  run [options]     enroll if needed, connect, and stay online
-  status [options]  what is stored here, until when, and what is wrong
-  store             look after the state directory
+  enroll [options]               get this device's certificate; if it has one,
+                                 only say so
+  run [options]                  enroll if needed, connect, and stay online
+  status [options]               what is stored here, until when, and what is
+                                 wrong
+  config                         look after the configuration
+  import-token [options] [file]  move a token from the boot partition into the
+                                 state directory
+  store                          look after the state directory
 
 Examples:
   See what happens, with everything on the command line:
@@ -143,14 +148,9 @@ const mistakes: Mistake[] = [
     () => usage('no pin', nameIt('--pin FILE', 'pins = "FILE"')),
   ],
   [
-    'no serial',
-    () => ({ serial: undefined }) as never,
-    () => usage('no device serial', nameIt('--serial SERIAL', 'serial = "…"')),
-  ],
-  [
     'no token file',
     () => ({ 'token-file': undefined }) as never,
-    () => usage('no token file', nameIt('--token-file FILE', 'token_file = "FILE"')),
+    () => usage('no token', nameIt('--token-file FILE', 'token_file = "FILE"')),
   ],
   [
     'a server that is not a URL',

@@ -26,7 +26,7 @@ describe('agent.toml', () => {
     expect(parseConfig(content, file)).toEqual({
       url: { value: 'https://vending.example.com', from: `${file}:1` },
       pins: [{ value: '/etc/certvend/ca.pem', from: `${file}:2` }],
-      serial: { value: 'GW-1', from: `${file}:3` },
+      serial: { kind: 'literal', value: 'GW-1', from: `${file}:3` },
       tokenFile: { value: '/run/token', from: `${file}:4` },
       mqtt: {},
     })
@@ -60,7 +60,7 @@ describe('agent.toml', () => {
       '[mqtt]\nkeep-alive = 60',
       ':2: unknown key "mqtt.keep-alive" / did you mean "mqtt.keep_alive"?',
     ],
-    ['mqtt.keepalive = 60', ': unknown key "mqtt.keepalive" / did you mean "mqtt.keep_alive"?'],
+    ['mqtt.keepalive = 60', ':1: unknown key "mqtt.keepalive" / did you mean "mqtt.keep_alive"?'],
     [
       'colour = "red"',
       ':1: unknown key "colour" / the keys are url, pins, serial, token_file, state_directory, mqtt',

@@ -20,6 +20,7 @@ function heldStore(): CredentialStore {
     endpoint: { host: 'mqtt.example.com', port: 8883 },
   } as unknown as Credential
   const store: Partial<CredentialStore> = {
+    directory: '/nonexistent',
     mended: [],
     current: () => held,
     lock: () => {},

@@ -10,25 +10,30 @@ import {
 import { readEnrollment, refuseExpiredPins } from '../enrollment.ts'
 import { configurationError, type ExitCode, toFailure } from '../failure.ts'
 import { loggedFailure } from '../log.ts'
+import { readSerial } from '../serial.ts'
 import { type Flags, resolveSettings, type Settings } from '../settings.ts'
 import { stopOnSignals } from '../signals.ts'
 import { describeCredential } from '../status.ts'
 import type { Terminal } from '../terminal.ts'
 import { day, inWords } from '../wording.ts'
 
-export async function enroll(flags: Flags, terminal: Terminal): Promise<ExitCode> {
-  const settings = await resolveSettings(flags)
+export async function enroll(
+  flags: Flags,
+  terminal: Terminal,
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<ExitCode> {
+  const settings = await resolveSettings(flags, environment)
   const store = await openCredentialStore(settings.stateDirectory)
   const { signal, release } = stopOnSignals()
   try {
     const stored = store.current()
     if (stored) {
-      refuseOtherSerial(stored, settings)
+      refuseOtherSerial(stored, settings, environment)
       terminal.progress('already enrolled; nobody was asked')
       terminal.out(resultOf(stored, store.directory, flags))
       return 0
     }
-    const enrollment = readEnrollment(settings)
+    const enrollment = readEnrollment(settings, environment)
     refuseExpiredPins(enrollment, systemClock.now())
     const { server, claim } = enrollment
     const options = { signal, log: progressTo(terminal) }
@@ -54,10 +59,14 @@ export async function enroll(flags: Flags, terminal: Terminal): Promise<ExitCode
 function refuseOtherSerial(
   { deviceSerial }: Credential,
   { serial, stateDirectory }: Settings,
+  environment: NodeJS.ProcessEnv,
 ): void {
-  if (serial && serial.value !== deviceSerial)
+  // What nobody wrote down cannot contradict what is stored.
+  if (serial.kind === 'default') return
+  const { value, from } = readSerial(serial, { environment })
+  if (value !== deviceSerial)
     throw configurationError(
-      `${serial.from}: ${stateDirectory} already holds the credential of ${deviceSerial}`,
+      `${from}: ${stateDirectory} already holds the credential of ${deviceSerial}`,
       'give each device a state directory of its own: --state-dir DIR',
     )
 }

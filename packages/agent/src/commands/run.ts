@@ -7,6 +7,7 @@ import { openLog } from '../log.ts'
 import { type Flags, resolveSettings } from '../settings.ts'
 import { stopOnSignals } from '../signals.ts'
 import type { Terminal } from '../terminal.ts'
+import { bootTokens, importToken } from '../token.ts'
 import { version } from '../version.ts'
 
 export async function run(flags: Flags, terminal: Terminal): Promise<ExitCode> {
@@ -17,6 +18,8 @@ export async function run(flags: Flags, terminal: Terminal): Promise<ExitCode> {
     const log = openLog((line) => terminal.out(line), { json, clock: systemClock })
     const store = await openCredentialStore(settings.stateDirectory)
     log({ event: 'agent.start', version, stateDirectory: store.directory })
+    if (!store.current() && !settings.tokenFile)
+      await importToken(bootTokens, { stateDirectory: settings.stateDirectory, log })
     await runAgent({
       store,
       enrollment: () => readEnrollment(settings),

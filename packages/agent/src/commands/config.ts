@@ -1,0 +1,45 @@
+/** `certvend config check`: what a run would work with, judged without making or sending anything. */
+import { openCredentialStore, systemClock } from '@certvend/client'
+import { readEnrollment, refuseExpiredPins } from '../enrollment.ts'
+import type { ExitCode } from '../failure.ts'
+import { readSerial } from '../serial.ts'
+import { type Flags, resolveSettings } from '../settings.ts'
+import type { Terminal } from '../terminal.ts'
+import { findToken } from '../token.ts'
+import { day } from '../wording.ts'
+
+/** @throws a configuration error, the first that is found; one of the store */
+export async function configCheck(
+  flags: Flags,
+  terminal: Terminal,
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<ExitCode> {
+  const settings = await resolveSettings(flags, environment)
+  const row = (name: string, value: string): string => `${name.padEnd(12)}${value}`
+  const store = await openCredentialStore(settings.stateDirectory, { readOnly: true })
+  const current = store.current()
+  const lines = [
+    row('file', settings.configFile ?? 'none'),
+    row('state', settings.stateDirectory),
+    row(
+      'credential',
+      current
+        ? `of ${current.deviceSerial}, valid until ${day(current.notAfter)}: nobody is asked`
+        : 'none: a certificate is asked for',
+    ),
+  ]
+  if (!current) {
+    const enrollment = readEnrollment(settings, environment)
+    refuseExpiredPins(enrollment, systemClock.now())
+    const { value, from } = readSerial(settings.serial, { environment })
+    const token = settings.tokenFile ?? findToken(settings.stateDirectory, environment)
+    lines.push(
+      row('url', enrollment.server.url.href),
+      ...settings.pins.map((pin) => row('pin', pin.value)),
+      row('serial', `${value} (${from})`),
+      row('token', `in ${token?.value} (${token?.from})`),
+    )
+  }
+  terminal.out(lines.join('\n'))
+  return 0
+}

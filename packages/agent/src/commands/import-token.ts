@@ -1,0 +1,20 @@
+/** `certvend import-token`: gets a token off the boot partition, where everybody reads it. */
+import path from 'node:path'
+import { systemClock } from '@certvend/client'
+import type { ExitCode } from '../failure.ts'
+import { openLog } from '../log.ts'
+import { type Flags, resolveSettings } from '../settings.ts'
+import type { Terminal } from '../terminal.ts'
+import { bootTokens, importToken } from '../token.ts'
+
+export async function importTokenFrom(
+  file: string | undefined,
+  flags: Flags,
+  terminal: Terminal,
+): Promise<ExitCode> {
+  const { stateDirectory } = await resolveSettings(flags)
+  const json = flags.json === true || !terminal.interactive
+  const log = openLog((line) => terminal.out(line), { json, clock: systemClock })
+  const files = file === undefined ? bootTokens : [path.resolve(file)]
+  return (await importToken(files, { stateDirectory, log })) === 'left' ? 3 : 0
+}

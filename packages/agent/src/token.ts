@@ -1,0 +1,169 @@
+/**
+ * The one-time token's life: where it is found, how it gets off a partition that everybody reads,
+ * and when our own copy of it is destroyed.
+ *
+ *     --token-file or token_file      its owner's file: read, never touched
+ *     <state directory>/claim-token   our copy, made by `import`; removed after the first session
+ *     $CREDENTIALS_DIRECTORY          systemd's: read, never touched
+ */
+import fs from 'node:fs'
+import path from 'node:path'
+import { createClaim, isCertvendError, openCredentialStore } from '@certvend/client'
+import { eraseFile, makeDirectory, replaceFile, syncDirectory } from '@certvend/client/durable'
+import type { Sourced } from './config.ts'
+import { configurationError, isConfigurationError } from './failure.ts'
+import type { Log } from './log.ts'
+import { readPlainFile } from './plain-file.ts'
+
+/** In the state directory, and among systemd's credentials. */
+const fileName = 'claim-token'
+
+/** Where the boot partition is that a card reader shows, on Raspberry Pi OS now and before 2023. */
+export const bootTokens: readonly string[] = [
+  '/boot/firmware/certvend.token',
+  '/boot/certvend.token',
+]
+
+export const ownCopy = (stateDirectory: string): string => path.join(stateDirectory, fileName)
+
+/** Where the token lies when no file was named; nothing when it lies nowhere. */
+export function findToken(
+  stateDirectory: string,
+  environment: NodeJS.ProcessEnv,
+): Sourced | undefined {
+  const own = ownCopy(stateDirectory)
+  if (fs.existsSync(own)) return { value: own, from: 'imported' }
+  const handed = environment.CREDENTIALS_DIRECTORY
+  if (handed === undefined) return undefined
+  const credential = path.join(handed, fileName)
+  // `none` is what the unit sets where there is no file: systemd takes no empty default.
+  const given = fs.existsSync(credential) && fs.readFileSync(credential, 'utf8').trim() !== 'none'
+  return given ? { value: credential, from: 'LoadCredential' } : undefined
+}
+
+/** Readable or writable by others, or writable by the group. A group may read: daemons are given files so. */
+const tooOpen = 0o027
+
+/**
+ * Reads and judges the token.
+ *
+ * @throws a configuration error, which never holds any of it
+ */
+export function readToken(tokenFile: Sourced, environment: NodeJS.ProcessEnv): string {
+  const { value: file, from } = tokenFile
+  const { text, found } = readPlainFile('the token file', tokenFile)
+  // systemd guards the directory of credentials, whatever the modes in it look like from inside.
+  const guarded =
+    environment.CREDENTIALS_DIRECTORY !== undefined &&
+    path.dirname(file) === path.resolve(environment.CREDENTIALS_DIRECTORY)
+  if (!guarded && (found.mode & tooOpen) !== 0)
+    throw configurationError(
+      `${from}: the token file ${file} is open to other users`,
+      `take that away: chmod 600 ${file}`,
+    )
+  return judgeToken(text, tokenFile)
+}
+
+function judgeToken(text: string, { value: file, from }: Sourced): string {
+  const token = text.trim()
+  if (token === '') throw configurationError(`${from}: the token file ${file} is empty`)
+  try {
+    return createClaim({ deviceSerial: 'any', token }).token
+  } catch {
+    throw configurationError(
+      `${from}: the token file ${file} holds no token`,
+      'a token is 8 to 512 letters, digits and -._~+/ on one line, and nothing else is in the file',
+    )
+  }
+}
+
+/**
+ * Moves a token from the first of `files` that is there into the state directory (0600), then
+ * overwrites and removes it where it lay. The copy is durable before the original goes. With a
+ * credential in the store nothing is moved; a token that cannot be erased is reported.
+ *
+ * As root, the copy is made in the name of the state directory's owner.
+ *
+ * @throws {CertvendError} of the store
+ */
+export async function importToken(
+  files: readonly string[],
+  { stateDirectory, log }: { readonly stateDirectory: string; readonly log: Log },
+): Promise<'none' | 'moved' | 'left'> {
+  const file = files.find((name) => fs.existsSync(name))
+  if (file === undefined) return 'none'
+  const store = await openCredentialStore(stateDirectory, { readOnly: true })
+  if (store.current()) {
+    log({ event: 'token.exposed', path: file, message: 'not needed: a credential is stored' })
+    return 'left'
+  }
+  const source = { value: file, from: 'boot partition' }
+  let token: string
+  try {
+    token = judgeToken(readPlainFile('the token file', source).text, source)
+  } catch (error) {
+    if (!isConfigurationError(error)) throw error
+    log({ event: 'token.unusable', path: file, message: error.message })
+    return 'left'
+  }
+  inDirectoryOf(store.directory, () => {
+    if (readIfThere(fileName) !== token) replaceFile(fileName, token)
+    syncDirectory('.')
+  })
+  try {
+    eraseFile(file)
+    log({ event: 'token.imported', path: file })
+    return 'moved'
+  } catch (error) {
+    if (!isCertvendError(error)) throw error
+    log({ event: 'token.exposed', path: file, message: error.message })
+    return 'left'
+  }
+}
+
+/** Destroys our copy, if there is one. */
+export function destroyOwnCopy(stateDirectory: string, log: Log): void {
+  const own = ownCopy(stateDirectory)
+  if (!fs.existsSync(own)) return
+  try {
+    eraseFile(own)
+    log({ event: 'token.destroyed', path: own })
+  } catch (error) {
+    if (!isCertvendError(error)) throw error
+    log({ event: 'token.exposed', path: own, message: error.message })
+  }
+}
+
+function readIfThere(file: string): string | undefined {
+  try {
+    return fs.readFileSync(file, 'utf8')
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Runs `action` in `directory`, made if missing. Root does so as the directory's owner, so that no
+ * link in it leads root astray; from inside, as the way to it may be closed to that user.
+ */
+function inDirectoryOf(directory: string, action: () => void): void {
+  makeDirectory(directory)
+  const before = process.cwd()
+  process.chdir(directory)
+  const { uid, gid } = fs.statSync('.')
+  const { seteuid, setegid } = process
+  const becoming = process.getuid?.() === 0 && uid !== 0 && seteuid && setegid
+  try {
+    if (becoming) {
+      setegid(gid)
+      seteuid(uid)
+    }
+    action()
+  } finally {
+    if (becoming) {
+      seteuid(0)
+      setegid(0)
+    }
+    process.chdir(before)
+  }
+}
