@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * Runs a script of the workspace with the pnpm that package.json names, fetched by npx when missing:
- * `node tools/pnpm.mjs <script> [arguments]`. Needs Node and npm only.
+ * `node .ci/pnpm.mjs <script> [arguments]`. Needs Node and npm only.
  */
 import { spawn } from 'node:child_process'
 import fs from 'node:fs'
