@@ -35,6 +35,12 @@ export interface AgentOptions {
   readonly random?: () => number
   /** For one exchange with the vending server, in milliseconds. Default 30 000. */
   readonly deadlineMs?: number
+  /** Called once the store's lock is ours. */
+  readonly onHeld?: () => Promise<void>
+  /** Called at each turn of the loop, with the time waited since the last, in milliseconds. */
+  readonly onTurn?: (waitedMs: number) => void
+  /** Longest time between two turns, in milliseconds. Default 5 min. */
+  readonly turnEveryMs?: number
   readonly send?: Send
   readonly transport?: Transport
 }
@@ -60,7 +66,10 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     let turn: Facts['turn'] = 'first'
     let failed: FailedAttempt | undefined
     let complaint = ''
+    let waitedMs = 0
     while (!over.signal.aborted) {
+      options.onTurn?.(waitedMs)
+      waitedMs = 0
       const claim = readClaim(options)
       const decision = decide({
         now: clock.now(),
@@ -74,6 +83,7 @@ export async function runAgent(options: AgentOptions): Promise<void> {
       if (turn === 'first') {
         // Only now, so that a refusal leaves nothing behind; and the store may have changed meanwhile.
         hold(store, log)
+        await options.onHeld?.()
         turn = 'later'
         continue
       }
@@ -100,7 +110,8 @@ export async function runAgent(options: AgentOptions): Promise<void> {
           keeping.then(stop, stop)
           break
         case 'wait':
-          await clock.wait(decision.forMs, over.signal).catch((error) => {
+          waitedMs = Math.min(decision.forMs, options.turnEveryMs ?? decision.forMs)
+          await clock.wait(waitedMs, over.signal).catch((error) => {
             if (!over.signal.aborted) throw error
           })
           break

@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander'
 import { configCheck } from './commands/config.ts'
 import { enroll } from './commands/enroll.ts'
 import { importTokenFrom } from './commands/import-token.ts'
+import { reload } from './commands/reload.ts'
 import { run } from './commands/run.ts'
 import { status } from './commands/status.ts'
 import { storeCheck } from './commands/store.ts'
@@ -100,11 +101,19 @@ function program(terminal: Terminal, settle: (code: ExitCode) => void): Command 
     .option('--json', 'log JSON lines, also on a terminal')
     .addHelpText(
       'after',
-      '\nRuns in the foreground and logs to stdout. Being offline or refused does not end\nit; SIGTERM does.\n\nExample:\n  certvend run --config ./agent.toml',
+      '\nRuns in the foreground and logs to stdout. Being offline or refused does not end\nit; SIGTERM does, and SIGHUP reads the configuration again.\n\nExample:\n  certvend run --config ./agent.toml',
     )
-  add('status', 'what is stored here, until when, and what is wrong', status, place)
+  add('status', 'who am I, am I online, until when, and what is wrong', status, place)
     .option('--json', 'print the document as JSON')
-    .addHelpText('after', '\nExample:\n  certvend status --json | jq -r .state')
+    .option('--check', 'exit code 0: online; 1: not now; 3: a person must act')
+    .addHelpText(
+      'after',
+      '\nAsks the running agent, else reads the state directory.\n\nExample:\n  certvend status --json | jq -r .state',
+    )
+  add('reload', 'let the running agent read its configuration again', reload, place).addHelpText(
+    'after',
+    '\nWho is online stays online, unless [mqtt] changed. SIGHUP does the same.\n\nExample:\n  certvend reload',
+  )
   const config = root.command('config').description('look after the configuration')
   config.copyInheritedSettings(root).helpOption('--help', 'print this help')
   add(

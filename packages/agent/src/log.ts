@@ -33,6 +33,11 @@ export type LogEvent =
     }
   /** What asking takes was taken away since the start. */
   | { readonly event: 'claim.unusable'; readonly message: string }
+  /** `certvend status` cannot ask this daemon; all else works. */
+  | { readonly event: 'socket.unusable'; readonly message: string }
+  | { readonly event: 'config.reloaded' }
+  /** What was read on SIGHUP cannot be used; what was read before still holds. */
+  | { readonly event: 'config.refused'; readonly message: string }
   /** A token was moved from where everybody reads it into the state directory. */
   | { readonly event: 'token.imported'; readonly path: string }
   /** A file that should hold a token does not; it was left alone. */

@@ -16,11 +16,14 @@ export interface Flags {
   readonly config?: string
   readonly json?: boolean
   readonly once?: boolean
+  readonly check?: boolean
 }
 
 export interface Settings {
   /** Absolute. */
   readonly stateDirectory: string
+  /** Where the daemon's sockets are; absolute. */
+  readonly socketDirectory: string
   /** The configuration file that was read, if any. */
   readonly configFile?: string
   readonly url?: Sourced
@@ -37,11 +40,14 @@ export interface Places {
   readonly config: string
   /** The state directory when {@link Places.config} is what configured this gateway. */
   readonly state: string
+  /** The sockets' place while the state is in {@link Places.state}. */
+  readonly run: string
 }
 
 export const gatewayPlaces: Places = {
   config: '/etc/certvend/agent.toml',
   state: '/var/lib/certvend',
+  run: '/run/certvend',
 }
 
 /**
@@ -70,9 +76,12 @@ export async function resolveSettings(
   const pins = flags.pin?.flatMap((file) => located('--pin', file) ?? []) ?? config.pins ?? []
   const explicit = located('--state-dir', flags.stateDir) ?? config.stateDirectory
   const onGateway = configFile === places.config && !environment.STATE_DIRECTORY
+  const stateDirectory =
+    explicit?.value ?? (onGateway ? places.state : await ownStateDirectory(environment))
+  const runtime = environment.RUNTIME_DIRECTORY?.split(':')[0]
   return {
-    stateDirectory:
-      explicit?.value ?? (onGateway ? places.state : await ownStateDirectory(environment)),
+    stateDirectory,
+    socketDirectory: runtime ?? (stateDirectory === places.state ? places.run : stateDirectory),
     ...(configFile === undefined ? {} : { configFile }),
     ...(url === undefined ? {} : { url }),
     pins,

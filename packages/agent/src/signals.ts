@@ -24,3 +24,9 @@ export function stopOnSignals(): StopSignal {
   }
   return { signal: controller.signal, release }
 }
+
+/** Calls `reload` on SIGHUP; gives the way back. */
+export function reloadOnHangup(reload: () => void): () => void {
+  process.on('SIGHUP', reload)
+  return () => void process.removeListener('SIGHUP', reload)
+}

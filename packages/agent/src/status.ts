@@ -11,7 +11,8 @@ import {
   openCredentialStore,
   type Pending,
 } from '@certvend/client'
-import { day, duration } from './wording.ts'
+import type { LiveDocument } from './live.ts'
+import { clockTime, day, duration } from './wording.ts'
 
 /** A credential without its secret. Instants are ISO 8601. */
 export interface CredentialDocument {
@@ -50,6 +51,8 @@ export interface StatusDocument {
   readonly state: 'none' | 'requested' | 'valid' | 'not-yet-valid' | 'expired' | 'unreadable'
   readonly credential?: CredentialDocument
   readonly pending?: PendingDocument
+  /** What the running agent says of itself; absent when none answered. */
+  readonly live?: LiveDocument
   readonly problems: readonly Problem[]
   /** What opening the store mended. */
   readonly mended: readonly string[]
@@ -158,14 +161,34 @@ export function statusInWords(status: StatusDocument, now: Date): string {
       : []),
     ...(pending?.notBefore ? [row('asks again', `not before ${pending.notBefore}`)] : []),
     ...(pending?.state === 'issued' ? [row('pending', 'a successor has yet to prove itself')] : []),
+    row('agent', agentInWords(status.live)),
+    ...(status.live?.nextAt ? [row('next try', clockTime(status.live.nextAt))] : []),
     row('stored in', status.stateDirectory),
     ...status.mended.map((what) => row('mended', what)),
-    ...status.problems.flatMap(({ code, message, hint }) => [
-      row('problem', `${message} (${code})`),
-      row('', `hint: ${hint}`),
-    ]),
+    ...[...status.problems, ...(status.live?.problem ? [status.live.problem] : [])].flatMap(
+      ({ code, message, hint }) => [
+        row('problem', `${message} (${code})`),
+        row('', `hint: ${hint}`),
+      ],
+    ),
   ]
   return `${lines.join('\n')}\n`
+}
+
+function agentInWords(live: LiveDocument | undefined): string {
+  if (!live) return 'not running, or not for this user to ask'
+  return live.connection === 'waiting'
+    ? `not online since ${clockTime(live.since)}, ${live.failedInARow} attempts failed in a row`
+    : live.connection === 'online'
+      ? `online since ${clockTime(live.since)}`
+      : live.connection
+}
+
+/** 0 online · 1 not now · 3 a person must act. */
+export function checkOf({ state, live, problems }: StatusDocument): 0 | 1 | 3 {
+  if (live?.connection === 'online') return 0
+  if (state === 'unreadable' || state === 'expired') return 3
+  return live?.problem && live.problem.remedy !== 'retry' ? 3 : problems.length > 0 ? 3 : 1
 }
 
 function stateInWords(state: StatusDocument['state']): string {

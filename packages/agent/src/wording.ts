@@ -24,6 +24,12 @@ export function inWords(event: LogEvent): string {
       return `remove ${event.path} yourself: ${event.message}`
     case 'token.destroyed':
       return `destroyed ${event.path}, which has served`
+    case 'socket.unusable':
+      return `certvend status will not reach this agent: ${event.message}`
+    case 'config.reloaded':
+      return 'read the configuration again'
+    case 'config.refused':
+      return `kept the configuration as it was: ${event.message}`
     case 'enroll.key':
       return 'made a private key and stored it'
     case 'enroll.request':
@@ -51,6 +57,13 @@ const because = ({ message, code, remedy, hint }: Extract<LogEvent, { remedy: st
 
 /** `2027-11-22`. */
 export const day = (date: Date): string => date.toISOString().slice(0, 10)
+
+/** `2027-11-22 14:03:20`, where this device is. */
+export const clockTime = (instant: string): string => {
+  const at = new Date(instant)
+  const local = new Date(at.getTime() - at.getTimezoneOffset() * 60_000).toISOString()
+  return local.slice(0, 19).replace('T', ' ')
+}
 
 /** `0.4 s`, `12 s`, `4 min`, `3 h`, `90 days`. */
 export function duration(ms: number): string {

@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest'
 import { type Flags, resolveSettings } from '../src/settings.ts'
 import { makeFolder } from './folder.ts'
 
-const nowhere = { config: '/nonexistent/agent.toml', state: '/nonexistent/state' }
+const run = '/nonexistent/run'
+const nowhere = { config: '/nonexistent/agent.toml', state: '/nonexistent/state', run }
 const home = { HOME: '/home/somebody' }
 
 const stateDirectory = async (
@@ -23,7 +24,7 @@ describe('the state directory', () => {
 
   it('is the gateway place when the gateway file configured this run, unless systemd names one', async () => {
     const folder = makeFolder()
-    const places = { config: folder.write('agent.toml', ''), state: '/var/lib/gateway' }
+    const places = { config: folder.write('agent.toml', ''), state: '/var/lib/gateway', run }
     expect(await stateDirectory({}, home, places)).toBe('/var/lib/gateway')
     const environment = { ...home, STATE_DIRECTORY: '/from/systemd' }
     expect(await stateDirectory({}, environment, places)).toBe('/from/systemd')
@@ -31,7 +32,7 @@ describe('the state directory', () => {
 
   it('is not the gateway place when another file was named', async () => {
     const folder = makeFolder()
-    const places = { config: folder.write('agent.toml', ''), state: '/var/lib/gateway' }
+    const places = { config: folder.write('agent.toml', ''), state: '/var/lib/gateway', run }
     const config = folder.write('mine.toml', '')
     expect(await stateDirectory({ config }, { STATE_DIRECTORY: '/mine' }, places)).toBe('/mine')
   })

@@ -1,37 +1,108 @@
 /** `certvend run`: the daemon in the foreground, as systemd wants it. */
+import { isDeepStrictEqual } from 'node:util'
 import { openCredentialStore, systemClock } from '@certvend/client'
 import { runAgent } from '../agent.ts'
 import { readEnrollment } from '../enrollment.ts'
-import type { ExitCode } from '../failure.ts'
-import { openLog } from '../log.ts'
-import { type Flags, resolveSettings } from '../settings.ts'
-import { stopOnSignals } from '../signals.ts'
+import { type ExitCode, isConfigurationError } from '../failure.ts'
+import { watchLive } from '../live.ts'
+import { type Log, openLog } from '../log.ts'
+import { openNotify } from '../notify.ts'
+import { type Flags, resolveSettings, type Settings } from '../settings.ts'
+import { reloadOnHangup, stopOnSignals } from '../signals.ts'
+import { openDoors } from '../socket.ts'
+import { statusOf } from '../status.ts'
 import type { Terminal } from '../terminal.ts'
 import { bootTokens, importToken } from '../token.ts'
 import { version } from '../version.ts'
 
-export async function run(flags: Flags, terminal: Terminal): Promise<ExitCode> {
+export async function run(
+  flags: Flags,
+  terminal: Terminal,
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<ExitCode> {
   const { signal, release } = stopOnSignals()
+  const clock = systemClock
+  const notify = openNotify(environment)
+  const live = watchLive(clock, () => {
+    notify.status(live.inWords())
+    if (live.settled()) notify.ready()
+  })
+  let closeDoors: (() => void) | undefined
+  let releaseHangup = (): void => {}
   try {
-    const settings = await resolveSettings(flags)
+    let settings = await resolveSettings(flags, environment)
     const json = flags.json === true || !terminal.interactive
-    const log = openLog((line) => terminal.out(line), { json, clock: systemClock })
-    const store = await openCredentialStore(settings.stateDirectory)
+    const write = openLog((line) => terminal.out(line), { json, clock })
+    const log: Log = (event) => {
+      write(event)
+      live.log(event)
+    }
+    const { stateDirectory } = settings
+    const store = await openCredentialStore(stateDirectory)
     log({ event: 'agent.start', version, stateDirectory: store.directory })
+    signal.addEventListener('abort', () => notify.stopping())
     if (!store.current() && !settings.tokenFile)
-      await importToken(bootTokens, { stateDirectory: settings.stateDirectory, log })
-    await runAgent({
-      store,
-      enrollment: () => readEnrollment(settings),
-      signal,
-      log,
-      mqtt: settings.mqtt,
-      once: flags.once === true,
-    })
+      await importToken(bootTokens, { stateDirectory, log })
+
+    let again = new AbortController()
+    const reload = async (): Promise<void> => {
+      const read = await readAgain(flags, environment, log)
+      if (!read) return
+      const matters = !isDeepStrictEqual(read.mqtt, settings.mqtt)
+      settings = read
+      log({ event: 'config.reloaded' })
+      // Who is online stays online, unless it is about how; everybody else tries at once.
+      if (matters || live.document().connection !== 'online') again.abort()
+    }
+    releaseHangup = reloadOnHangup(() => void reload())
+
+    do {
+      again = new AbortController()
+      await runAgent({
+        store,
+        enrollment: () => readEnrollment(settings, environment),
+        signal: AbortSignal.any([signal, again.signal]),
+        log,
+        mqtt: settings.mqtt,
+        once: flags.once === true,
+        ...(notify.aliveEveryMs === undefined ? {} : { turnEveryMs: notify.aliveEveryMs / 2 }),
+        onTurn(waitedMs) {
+          live.waited(waitedMs)
+          if (!live.stuck()) notify.alive()
+        },
+        async onHeld() {
+          closeDoors ??= await openDoors(settings.socketDirectory, (request) => {
+            if (request === 'reload') void reload()
+            return request === 'status'
+              ? { ok: true, result: { ...statusOf(store, clock.now()), live: live.document() } }
+              : { ok: true }
+          }).catch((error: Error) => {
+            log({ event: 'socket.unusable', message: error.message })
+            return undefined
+          })
+        },
+      })
+    } while (again.signal.aborted && !signal.aborted)
     const message = signal.aborted ? (signal.reason as Error).message : 'published once, as asked'
     log({ event: 'agent.stop', message })
     return 0
   } finally {
+    closeDoors?.()
+    releaseHangup()
     release()
+  }
+}
+
+async function readAgain(
+  flags: Flags,
+  environment: NodeJS.ProcessEnv,
+  log: Log,
+): Promise<Settings | undefined> {
+  try {
+    return await resolveSettings(flags, environment)
+  } catch (error) {
+    if (!isConfigurationError(error)) throw error
+    log({ event: 'config.refused', message: error.message })
+    return undefined
   }
 }
