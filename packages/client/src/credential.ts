@@ -1,9 +1,10 @@
 /** A credential: private key, certificate chain and endpoint, indivisible. */
-import type { FileKey } from './key.ts'
+import { carries, certificateId, notAfter, notBefore, readCertificates } from './certificate.ts'
+import { type FileKey, readKey } from './key.ts'
 import type { Endpoint } from './wire.ts'
 
 export interface Credential {
-  /** Number of the generation in the store, counted from 1. */
+  /** Number of the generation in the store, counted from 1; 0 for one that lies in none. */
   readonly generation: number
   readonly deviceSerial: string
   /** AWS IoT's thing name; also the MQTT client id. */
@@ -19,6 +20,52 @@ export interface Credential {
   readonly notAfter: Date
   readonly endpoint: Endpoint
   readonly issuedAt: Date
+}
+
+/** A certificate and its key as PEM, made elsewhere. */
+export interface CredentialParts {
+  /** The thing name, and so the MQTT client id. */
+  readonly thingName: string
+  /** PEM, end entity first; with its CA after it where the MQTT server needs that. */
+  readonly certificateChain: string
+  /** PEM: PKCS#8, PKCS#1 or SEC 1, not encrypted. */
+  readonly privateKey: string
+  readonly endpoint: Endpoint
+  /** Default: the thing name. */
+  readonly deviceSerial?: string
+}
+
+/**
+ * Makes a credential of what a factory, or the AWS console, has put on a device. It is in no store.
+ *
+ * @throws TypeError when a part cannot be read or the key is another certificate's; the message
+ *   never holds the key.
+ */
+export function createCredential({
+  thingName,
+  certificateChain,
+  privateKey,
+  endpoint,
+  deviceSerial = thingName,
+}: CredentialParts): Credential {
+  const chain = readCertificates(certificateChain)
+  const endEntity = chain[0]!
+  const key = readKey(privateKey)
+  if (!carries(endEntity, key.publicKey))
+    throw new TypeError('the private key is not the one of the first certificate')
+  return {
+    generation: 0,
+    deviceSerial,
+    thingName,
+    certificateId: certificateId(endEntity),
+    privateKey: key,
+    keyOrigin: 'server',
+    certificateChain: chain.map(String).join(''),
+    notBefore: notBefore(endEntity),
+    notAfter: notAfter(endEntity),
+    endpoint,
+    issuedAt: notBefore(endEntity),
+  }
 }
 
 /** What a vending server's reply adds to a key, judged. */

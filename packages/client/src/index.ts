@@ -5,8 +5,16 @@
  */
 export { type Claim, createClaim } from './claim.ts'
 export { type Clock, systemClock } from './clock.ts'
-export type { Credential, Issued, Pending, RequestRecord } from './credential.ts'
+export {
+  type Credential,
+  type CredentialParts,
+  createCredential,
+  type Issued,
+  type Pending,
+  type RequestRecord,
+} from './credential.ts'
 export { defaultStateDirectory } from './directory.ts'
+export { createEndpoint } from './endpoint.ts'
 export {
   type EnrollEvent,
   type EnrollOptions,
@@ -44,6 +52,6 @@ export {
 } from './session.ts'
 export { type CredentialSource, type StayOptions, stayConnected } from './stay.ts'
 export { type CredentialStore, openCredentialStore, type StoreOptions } from './store.ts'
-export { parseTrustAnchors, type TrustAnchors } from './trust.ts'
+export { amazonTrustAnchors, parseTrustAnchors, type TrustAnchors } from './trust.ts'
 export { createVendingServer, type VendingServer } from './vending-server.ts'
 export type { CaCertificates, Endpoint } from './wire.ts'
