@@ -41,6 +41,8 @@ export interface Door {
   readonly published: readonly string[]
   /** Lets in a certificate that nobody registered by knocking. */
   admit(certificate: string): void
+  /** Cuts every connection that was let in, without a word. */
+  dropConnections(): void
   close(): Promise<void>
 }
 
@@ -63,6 +65,7 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
   const certificates: Door['certificates'] = new Map()
   const knocks: Door['knocks'][number][] = []
   const published: string[] = []
+  const admitted = new Set<Socket>()
   const issuer = new X509Certificate(registeredCa.certificate)
 
   function admits(shown: X509Certificate | undefined): boolean {
@@ -96,6 +99,8 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
       const outcome = admits(shown[0]) ? 'admitted' : 'closed'
       knocks.push({ outcome, shown: shown.length, at: clock.now() })
       if (outcome === 'closed') return void socket.destroy()
+      admitted.add(socket)
+      socket.once('close', () => admitted.delete(socket))
       inside = behind ? handOn(socket, behind) : acknowledge(socket, published)
       inside(packet)
     })
@@ -113,6 +118,9 @@ export async function openDoor(options: DoorOptions): Promise<Door> {
         status: 'ACTIVE',
         policyFrom: clock.now(),
       }),
+    dropConnections() {
+      for (const socket of admitted) socket.destroy()
+    },
     close: peer.close,
   }
   return door
