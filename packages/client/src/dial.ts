@@ -1,5 +1,5 @@
 /**
- * The one way out of this device, for both halves: TCP, and TLS inside it.
+ * The one way out of this device, for both halves: TCP or a proxy's tunnel, and TLS inside it.
  *
  * What comes back is connected and vouched for; everything that can stand in the way is thrown as
  * a typed error. No protocol above TLS is known here.
@@ -8,9 +8,11 @@ import { once } from 'node:events'
 import { connect as connectTcp, type Socket } from 'node:net'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { CertvendError } from './errors.ts'
+import { explain } from './in-between.ts'
 import { type Patience, within } from './patience.ts'
+import { authority, type HttpProxy, type ProxyOptions, proxyFor } from './proxy.ts'
 import { socketFailure } from './refusal.ts'
-import { type Identity, type TrustAnchors, tlsOptions } from './trust.ts'
+import { type Identity, proxyTlsOptions, type TrustAnchors, tlsOptions } from './trust.ts'
 
 export interface Destination {
   /** Host name or address, an IPv6 address with or without brackets. */
@@ -33,6 +35,10 @@ export interface Dialed {
   readonly place: string
 }
 
+export interface DialOptions extends ProxyOptions {
+  readonly now: Date
+}
+
 /**
  * How long one address is tried before the next, in milliseconds. Node abandons an attempt where
  * RFC 8305 lets it run on beside the next, so its default of 250 ms never gets through a slow link.
@@ -42,43 +48,66 @@ const attemptMs = 2000
 /**
  * Connects, attempting once; each address of the host is tried, of both families.
  *
- * @throws {CertvendError} `ERR_NETWORK`, `ERR_TIMEOUT`, `ERR_CLOCK`, `ERR_SERVER_UNTRUSTED`,
- *   `ERR_CREDENTIAL_REFUSED`; or the signal's reason
+ * @throws {CertvendError} `ERR_NETWORK`, `ERR_PROXY`, `ERR_TIMEOUT`, `ERR_CLOCK`,
+ *   `ERR_SERVER_UNTRUSTED`, `ERR_CREDENTIAL_REFUSED`; or the signal's reason
+ * @throws TypeError when the proxy cannot be used as it is written
  */
 export async function dial(
   destination: Destination,
   patience: Patience,
-  now: Date,
+  options: DialOptions,
 ): Promise<Dialed> {
   const { host, port, alpn, anchors, anchorsAre, identity } = destination
-  const place = `${host.includes(':') && !host.startsWith('[') ? `[${host}]` : host}:${port}`
-  const options = tlsOptions(anchors, host, identity)
-  let tcp: Socket | undefined
+  const { now } = options
+  const proxy = proxyFor(destination, options)
+  const place = `${authority(host, port)}${proxy ? ` (through proxy ${proxy.place})` : ''}`
+  const tls = tlsOptions(anchors, host, identity)
+  const opened: Socket[] = []
+  let waitsFor = proxy ? `proxy ${proxy.place}` : place
+  let shown: Buffer | undefined
   try {
     return await within(patience, async (either) => {
-      tcp = await openTcp(host, port, either)
+      const tcp = proxy
+        ? await throughProxy(proxy, destination, options, { opened, signal: either })
+        : await openTcp({ host, port }, { opened, signal: either })
+      waitsFor = place
       const socket = connectTls({
-        ...options,
+        ...tls,
         socket: tcp,
         ...(alpn === undefined ? {} : { ALPNProtocols: [alpn] }),
+      })
+      // Before Node judges it: a refused socket no longer knows its peer. Not by
+      // getPeerX509Certificate, which takes the certificate away from the judge.
+      socket.prependOnceListener('secure', () => {
+        shown = socket.getPeerCertificate().raw
       })
       await once(socket, 'secureConnect', { signal: either })
       // Whoever takes it over adds its own; until then an error must not be an uncaught one.
       return { socket: socket.on('error', () => {}), place }
     })
   } catch (error) {
-    tcp?.destroy()
+    for (const one of opened) one.destroy()
     patience.signal?.throwIfAborted()
-    if (patience.deadline.aborted)
-      throw new CertvendError(
-        'ERR_TIMEOUT',
-        `${place} did not answer within ${patience.deadlineMs / 1000} s`,
-      )
-    throw socketFailure(error as Error, { place, secured: false, now, anchorsAre })
+    const failure = patience.deadline.aborted
+      ? new CertvendError(
+          'ERR_TIMEOUT',
+          `${waitsFor} did not answer within ${patience.deadlineMs / 1000} s`,
+        )
+      : socketFailure(error as Error, { place, secured: false, now, anchorsAre })
+    throw explain(failure, { host, port, proxy: proxy?.place, shown })
   }
 }
 
-async function openTcp(host: string, port: number, signal: AbortSignal): Promise<Socket> {
+interface Attempt {
+  /** Every socket that was opened, for whoever cleans up. */
+  readonly opened: Socket[]
+  readonly signal: AbortSignal
+}
+
+async function openTcp(
+  { host, port }: { readonly host: string; readonly port: number },
+  { opened, signal }: Attempt,
+): Promise<Socket> {
   const socket = connectTcp({
     host: host.replace(/^\[|\]$/g, ''),
     port,
@@ -86,11 +115,48 @@ async function openTcp(host: string, port: number, signal: AbortSignal): Promise
     autoSelectFamilyAttemptTimeout: attemptMs,
     noDelay: true,
   })
+  opened.push(socket)
+  await once(socket, 'connect', { signal })
+  return socket.on('error', () => {})
+}
+
+/** A connection to `to` that the proxy has opened; its own TLS protects the proxy hop only. */
+async function throughProxy(
+  proxy: HttpProxy,
+  to: Destination,
+  { now, proxyAnchors }: DialOptions,
+  attempt: Attempt,
+): Promise<Socket> {
+  const { signal, opened } = attempt
+  let hop: Socket
   try {
-    await once(socket, 'connect', { signal })
-    return socket
+    hop = await openTcp(proxy, attempt)
+    if (proxy.secure) {
+      hop = connectTls({ ...proxyTlsOptions(proxy.host, proxyAnchors), socket: hop })
+      opened.push(hop)
+      await once(hop, 'secureConnect', { signal })
+      hop.on('error', () => {})
+    }
   } catch (error) {
-    socket.destroy()
-    throw error
+    signal.throwIfAborted()
+    throw proxyFailure(error as Error, proxy, now)
   }
+  const { openTunnel } = await import('./tunnel.ts')
+  await openTunnel(hop, proxy, to, signal)
+  return hop
+}
+
+/** A failure before CONNECT was asked. */
+function proxyFailure(error: Error, { place }: HttpProxy, now: Date): CertvendError {
+  const failure = socketFailure(error, { place: `proxy ${place}`, secured: false, now })
+  if (failure.code === 'ERR_CLOCK') return failure
+  return new CertvendError('ERR_PROXY', failure.message, {
+    cause: failure.cause,
+    ...(failure.code === 'ERR_SERVER_UNTRUSTED'
+      ? {
+          remedy: 'operator',
+          hint: "give the CA of the proxy's certificate as proxyAnchors or in NODE_EXTRA_CA_CERTS, and its name as the certificate has it",
+        }
+      : {}),
+  })
 }

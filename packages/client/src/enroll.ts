@@ -13,6 +13,7 @@ import { createCertificationRequest } from './csr.ts'
 import { type CertvendError, isCertvendError } from './errors.ts'
 import { judgeVended } from './issued.ts'
 import type { KeyAlgorithm } from './key.ts'
+import type { ProxyOptions } from './proxy.ts'
 import { type Backoff, retrying } from './retry.ts'
 import type { Send } from './send.ts'
 import type { CredentialStore } from './store.ts'
@@ -34,7 +35,7 @@ export type EnrollEvent =
   | { readonly event: 'enroll.retry'; readonly error: CertvendError; readonly waitMs: number }
   | { readonly event: 'enroll.done'; readonly thingName: string; readonly certificateId: string }
 
-export interface EnrollOptions {
+export interface EnrollOptions extends ProxyOptions {
   readonly signal?: AbortSignal
   /** Kind of key to make, if none is pending yet. Default P-256. */
   readonly keyAlgorithm?: KeyAlgorithm
@@ -48,8 +49,9 @@ export interface EnrollOptions {
 
 const ignore = (): void => {}
 
-async function channel(server: VendingServer, { send, clock }: EnrollOptions): Promise<Send> {
-  return send ?? (await import('./https.ts')).createSend(server.pins, clock ?? systemClock)
+async function channel(server: VendingServer, options: EnrollOptions): Promise<Send> {
+  const { send, clock = systemClock } = options
+  return send ?? (await import('./https.ts')).createSend(server.pins, clock, options)
 }
 
 const exchangeLimits = ({ signal, deadlineMs = 30_000 }: EnrollOptions) => ({

@@ -19,9 +19,13 @@ const table = {
     remedy: 'retry',
     hint: 'check DNS, the route and the firewall between this device and the host named above',
   },
+  ERR_PROXY: {
+    remedy: 'retry',
+    hint: 'look at the proxy named above, and at who named it: the proxy option, else HTTPS_PROXY; NO_PROXY exempts hosts',
+  },
   ERR_TIMEOUT: {
     remedy: 'retry',
-    hint: 'the host accepted the connection but did not answer in time; look at its load and at proxies in between',
+    hint: 'no answer came in time; look at the host and at proxies and firewalls in between',
   },
   ERR_REPLY_LOST: {
     remedy: 'retry',

@@ -10,6 +10,7 @@ import type { Clock } from './clock.ts'
 import { dial } from './dial.ts'
 import { CertvendError } from './errors.ts'
 import { within } from './patience.ts'
+import type { ProxyOptions } from './proxy.ts'
 import { socketFailure } from './refusal.ts'
 import type { Send, SendRequest, SendResponse } from './send.ts'
 import { anchorsExpire, type Identity, type TrustAnchors } from './trust.ts'
@@ -22,7 +23,7 @@ async function loadClient(): Promise<typeof import('undici').Client> {
   return (await import('undici/lib/dispatcher/client.js')).default
 }
 
-export interface ChannelOptions {
+export interface ChannelOptions extends ProxyOptions {
   /** What the device shows of itself, for mutual TLS. Default: nothing. */
   readonly identity?: Identity
 }
@@ -30,8 +31,8 @@ export interface ChannelOptions {
 /**
  * A {@link Send} whose server must be vouched for by `pins`.
  *
- * @throws {CertvendError} `ERR_NETWORK`, `ERR_TIMEOUT`, `ERR_REPLY_LOST`, `ERR_REPLY_MALFORMED`
- *   (over the cap), `ERR_SERVER_UNTRUSTED`, `ERR_CREDENTIAL_REFUSED` (of `identity`), `ERR_CLOCK`;
+ * @throws {CertvendError} `ERR_NETWORK`, `ERR_PROXY`, `ERR_TIMEOUT`, `ERR_REPLY_LOST`,
+ *   `ERR_REPLY_MALFORMED` (over the cap), `ERR_SERVER_UNTRUSTED`, `ERR_CREDENTIAL_REFUSED` (of `identity`), `ERR_CLOCK`;
  *   or the signal's reason.
  */
 export function createSend(pins: TrustAnchors, clock: Clock, options: ChannelOptions = {}): Send {
@@ -49,7 +50,7 @@ export function createSend(pins: TrustAnchors, clock: Clock, options: ChannelOpt
     const loading = loadClient() // while the network takes its time
     const { socket, place } = await dial(
       {
-        ...options,
+        ...(options.identity ? { identity: options.identity } : {}),
         host: hostname,
         port: Number(port || 443),
         alpn: 'http/1.1',
@@ -57,7 +58,7 @@ export function createSend(pins: TrustAnchors, clock: Clock, options: ChannelOpt
         anchorsAre: 'pin',
       },
       patience,
-      now,
+      { ...options, now },
     )
     const Client = await loading
     let given = false

@@ -37,6 +37,7 @@ export {
   type StoreReport,
 } from './inspection.ts'
 export { type FileKey, type KeyAlgorithm, keyAlgorithms, type PrivateKey } from './key.ts'
+export type { ProxyOptions } from './proxy.ts'
 export type { Backoff } from './retry.ts'
 export type { Send, SendLimits, SendRequest, SendResponse } from './send.ts'
 export {

@@ -9,7 +9,7 @@ import type { TLSSocket } from 'node:tls'
 import { type IClientOptions, MqttClient } from 'mqtt'
 import { systemClock } from './clock.ts'
 import type { Credential } from './credential.ts'
-import { type Dialed, dial } from './dial.ts'
+import { type Dialed, type DialOptions, dial } from './dial.ts'
 import { CertvendError } from './errors.ts'
 import { openInbox } from './inbox.ts'
 import { addressStillOurs } from './network.ts'
@@ -37,7 +37,7 @@ export const openSession: Transport = async (credential, options) => {
       `the certificate expired on ${credential.notAfter.toISOString()}; this device's clock says ${now.toISOString()}`,
     )
   const patience = { signal, deadlineMs, deadline: AbortSignal.timeout(deadlineMs) }
-  const { socket, place } = await dialBroker(credential, patience, now)
+  const { socket, place } = await dialBroker(credential, patience, { ...options, now })
   const outbox: Outbox = options.outbox ?? new Map()
   const inbox = openInbox()
   const line = openLine(socket, credential, options, outbox)
@@ -282,7 +282,7 @@ function answered(
 function dialBroker(
   { endpoint, certificateChain, privateKey }: Credential,
   patience: Patience,
-  now: Date,
+  options: DialOptions,
 ): Promise<Dialed> {
   const destination = {
     host: endpoint.host,
@@ -292,7 +292,7 @@ function dialBroker(
     anchorsAre: 'trust anchor',
     identity: { certificateChain, privateKey: privateKey.toPem() },
   } as const
-  return dial(destination, patience, now)
+  return dial(destination, patience, options)
 }
 
 function clientOptions(credential: Credential, options: SessionOptions): IClientOptions {

@@ -113,6 +113,8 @@ export function socketFailure(
     return is('ERR_SERVER_UNTRUSTED', error.message)
   if (isVerificationFailure(code))
     return is('ERR_SERVER_UNTRUSTED', `no ${anchorsAre} vouches for ${place}${because}`)
+  if (code === 'ENOTFOUND' || code === 'EAI_AGAIN')
+    return is('ERR_NETWORK', `cannot find the address of ${place}${because}`)
   if (!secured) return is('ERR_NETWORK', `cannot reach ${place}${because}`)
   return is('ERR_SESSION_LOST', `the connection to ${place} ended${because}`)
 }

@@ -6,6 +6,7 @@ import type { Clock } from './clock.ts'
 import type { Credential } from './credential.ts'
 import type { CertvendError } from './errors.ts'
 import type { Outbox } from './outbox.ts'
+import type { ProxyOptions } from './proxy.ts'
 
 /** Delivery guarantee; IoT Core has no 2. */
 export type Qos = 0 | 1
@@ -65,7 +66,7 @@ export interface Will {
   readonly retain?: boolean
 }
 
-export interface SessionOptions {
+export interface SessionOptions extends ProxyOptions {
   readonly signal?: AbortSignal
   /** From opening the socket to CONNACK, in milliseconds. Default 30 000. */
   readonly deadlineMs?: number
@@ -89,7 +90,7 @@ export type Transport = (credential: Credential, options: SessionOptions) => Pro
 /**
  * Opens one session, attempting once.
  *
- * @throws {CertvendError} `ERR_NETWORK`, `ERR_TIMEOUT`, `ERR_CLOCK`, `ERR_SERVER_UNTRUSTED`,
+ * @throws {CertvendError} `ERR_NETWORK`, `ERR_PROXY`, `ERR_TIMEOUT`, `ERR_CLOCK`, `ERR_SERVER_UNTRUSTED`,
  *   `ERR_CREDENTIAL_EXPIRED`, `ERR_CREDENTIAL_REFUSED`, `ERR_SESSION_REFUSED`; or the signal's reason
  */
 export async function connect(

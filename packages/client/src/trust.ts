@@ -118,11 +118,13 @@ function isAllowed(host: string, peer: DetailedPeerCertificate, anchors: TrustAn
 function checkServerIdentity(
   host: string,
   peer: PeerCertificate,
-  anchors: TrustAnchors,
+  anchors?: TrustAnchors,
 ): Error | undefined {
-  const certificate = new X509Certificate(peer.raw)
   const refuse = (reason: string): Error =>
     Object.assign(new Error(reason), { code: 'ERR_TLS_CERT_ALTNAME_INVALID' })
+  // What throws here is an uncaught exception.
+  if (!peer.raw) return refuse('the server showed no certificate')
+  const certificate = new X509Certificate(peer.raw)
   const weakness = weaknessOf(certificate)
   if (weakness) return refuse(`the server certificate has ${weakness}`)
   const named = (wildcards: boolean): string | undefined =>
@@ -134,7 +136,7 @@ function checkServerIdentity(
       `the server certificate is not for ${host} (subjectAltName: ${certificate.subjectAltName ?? 'none'})`,
     )
   // Node hands over the detailed form, whatever its type says.
-  if (!named(false) && !isAllowed(host, peer as DetailedPeerCertificate, anchors))
+  if (anchors && !named(false) && !isAllowed(host, peer as DetailedPeerCertificate, anchors))
     return refuse(
       `the server certificate is for ${host} by a wildcard, but a CA above it may not speak for that name`,
     )
@@ -192,5 +194,21 @@ export function tlsOptions(anchors: TrustAnchors, host: string, identity?: Ident
     rejectUnauthorized: true,
     checkServerIdentity: (_, peer) => checkServerIdentity(name, peer, anchors),
     ...(isIP(name) > 0 ? {} : { servername: name }),
+  }
+}
+
+/**
+ * TLS options for the hop to an `https://` proxy, which is verified like any server. It carries the
+ * proxy's credentials; what goes through it is protected by the TLS inside.
+ *
+ * @param anchors default: the CAs that Node trusts, `NODE_EXTRA_CA_CERTS` among them.
+ */
+export function proxyTlsOptions(host: string, anchors?: TrustAnchors): TlsOptions {
+  if (anchors) return tlsOptions(anchors, host)
+  return {
+    minVersion: 'TLSv1.2',
+    rejectUnauthorized: true,
+    checkServerIdentity: (_, peer) => checkServerIdentity(host, peer),
+    ...(isIP(host) > 0 ? {} : { servername: host }),
   }
 }
