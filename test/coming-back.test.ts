@@ -80,10 +80,12 @@ it('delivers 1 000 messages across at least 100 cut connections, marking what it
     })
     while (alive && next < wanted) {
       const number = next++
-      const sent = session.publish('count/up', `message ${number} ${'.'.repeat(150)}`).catch((error) => {
-        if (!(error instanceof CertvendError) || error.code !== 'ERR_SESSION_LOST') throw error
-        next = Math.min(next, number) // refused before it was held: the caller's to repeat
-      })
+      const sent = session
+        .publish('count/up', `message ${number} ${'.'.repeat(150)}`)
+        .catch((error) => {
+          if (!(error instanceof CertvendError) || error.code !== 'ERR_SESSION_LOST') throw error
+          next = Math.min(next, number) // refused before it was held: the caller's to repeat
+        })
       acknowledged.push(sent)
       if (number % 4 === 3) await sent
     }
@@ -156,5 +158,5 @@ it('calls sessions that end soon after they open, again and again, a takeover, a
     if (session.thingName) lab.mqtt.dropConnections()
   expect(codes.slice(0, 2)).toEqual(['ERR_SESSION_LOST', 'ERR_SESSION_LOST'])
   expect(new Set(codes.slice(2))).toEqual(new Set(['ERR_SESSION_TAKEN_OVER']))
-  expect(waits.at(-1)).toBeGreaterThan(250_000)
+  expect(waits.at(-1)).toBeGreaterThan(140_000)
 })
