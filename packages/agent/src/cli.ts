@@ -56,7 +56,8 @@ const options = {
 
 type Action = (flags: Flags, terminal: Terminal) => Promise<ExitCode>
 
-function program(terminal: Terminal, settle: (code: ExitCode) => void): Command {
+/** The table of commands; what a command comes to is told to `settle`. */
+export function program(terminal: Terminal, settle: (code: ExitCode) => void): Command {
   const root = new Command('certvend')
   root
     .description(about)
