@@ -55,7 +55,7 @@ export function judgeDirectory(directory: string): StateDirectory {
         throw new CertvendError('ERR_STORE_UNSAFE', `too many links on the way to ${directory}`)
       if (found.uid !== 0 && found.uid !== me)
         refuse(next, 'is a link that belongs to another user')
-      const target = fs.readlinkSync(next)
+      const target = readable(next, () => fs.readlinkSync(next))
       remaining.unshift(...target.split(path.sep).filter(Boolean))
       if (path.isAbsolute(target)) at = path.sep
       continue
@@ -67,14 +67,17 @@ export function judgeDirectory(directory: string): StateDirectory {
     foreign ??= theirs
     at = next
   }
-  const { uid } = fs.statSync(at)
+  const uid = look(at)?.uid
   if (uid === me) foreign?.()
   return { path: at, exists: true, ours: uid === me }
 }
 
-function look(target: string): fs.Stats | undefined {
+const look = (target: string): fs.Stats | undefined =>
+  readable(target, () => fs.lstatSync(target, { throwIfNoEntry: false }))
+
+function readable<T>(target: string, action: () => T): T {
   try {
-    return fs.lstatSync(target, { throwIfNoEntry: false })
+    return action()
   } catch (cause) {
     const { code } = cause as NodeJS.ErrnoException
     throw new CertvendError('ERR_STORE_UNREADABLE', `cannot look at ${target} (${code})`, { cause })

@@ -18,6 +18,7 @@ function step<T>(what: string, target: string, action: () => T): T {
   try {
     return action()
   } catch (cause) {
+    if (cause instanceof CertvendError) throw cause
     throw new CertvendError('ERR_STORE_UNWRITABLE', `cannot ${what} ${target} (${errno(cause)})`, {
       cause,
     })
@@ -84,8 +85,18 @@ export function makeDirectory(directory: string): void {
   syncDirectory(parent)
 }
 
-/** Creates a file (0600) with `data`, durable itself; its name is durable once the directory is synced. */
-export function createFile(target: string, data: string): void {
+/** A user and a group, by number. */
+export interface Owner {
+  readonly uid: number
+  readonly gid: number
+}
+
+/**
+ * Creates a file (0600) with `data`, durable itself; its name is durable once the directory is synced.
+ *
+ * @param owner whom root makes it for; default: this process's user.
+ */
+export function createFile(target: string, data: string, owner?: Owner): void {
   step('write', target, () => {
     const descriptor = fs.openSync(target, 'wx', 0o600)
     try {
@@ -115,8 +126,8 @@ function replace(target: string, make: (temporary: string) => void): void {
 }
 
 /** Replaces a file (0600) as a whole; durable once the directory is synced. */
-export function replaceFile(target: string, data: string): void {
-  replace(target, (temporary) => createFile(temporary, data))
+export function replaceFile(target: string, data: string, owner?: Owner): void {
+  replace(target, (temporary) => createFile(temporary, data, owner))
 }
 
 /** Points a symbolic link elsewhere, atomically; durable once the directory is synced. */
@@ -134,7 +145,8 @@ export function probeLinks(directory: string): void {
   try {
     replaceLink(probe, 'first')
     replaceLink(probe, 'second')
-    if (fs.readlinkSync(probe) !== 'second') throw new Error('the link was not replaced')
+    if (step('read', probe, () => fs.readlinkSync(probe)) !== 'second')
+      throw new Error('the link was not replaced')
   } catch (error) {
     const cause = error instanceof CertvendError ? error.cause : error
     if (/^(ENOSPC|EDQUOT|EROFS|EACCES|EIO|EMFILE|ENFILE)$/.test(errno(cause))) throw error
@@ -179,11 +191,11 @@ export function eraseFile(target: string): void {
 
 /** Removes a directory and what is in it, or a file or link, if it is there. */
 export function removeAll(directory: string): void {
-  if (!fs.lstatSync(directory, { throwIfNoEntry: false })?.isDirectory()) {
-    remove(directory)
-    return
-  }
   step('remove', directory, () => {
+    if (!fs.lstatSync(directory, { throwIfNoEntry: false })?.isDirectory()) {
+      remove(directory)
+      return
+    }
     for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
       const target = path.join(directory, entry.name)
       if (entry.isDirectory()) removeAll(target)
@@ -223,7 +235,12 @@ export function takeLock(file: string): Lock {
       }
     })
   const descriptor = step('open', file, () => fs.openSync(file, flags, 0o600))
-  step('open', file, () => fs.fchmodSync(descriptor, 0o600))
+  try {
+    step('open', file, () => fs.fchmodSync(descriptor, 0o600))
+  } catch (error) {
+    fs.closeSync(descriptor)
+    throw error
+  }
   const flock = spawnSync('flock', ['-n', '3'], {
     stdio: ['ignore', 'ignore', 'ignore', descriptor],
   })
