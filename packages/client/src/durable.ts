@@ -101,6 +101,7 @@ export function createFile(target: string, data: string, owner?: Owner): void {
     const descriptor = fs.openSync(target, 'wx', 0o600)
     try {
       fs.fchmodSync(descriptor, 0o600) // whatever the umask
+      if (owner) fs.fchownSync(descriptor, owner.uid, owner.gid)
       fs.writeFileSync(descriptor, data)
       fs.fsyncSync(descriptor)
     } catch (error) {
