@@ -2,9 +2,6 @@
  * The examples for IoT Core, each as a process of its own, unchanged, against brokers of ours: the
  * lab's, mosquitto, and a door that behaves like IoT Core's.
  */
-import { execFile } from 'node:child_process'
-import fs from 'node:fs'
-import path from 'node:path'
 import {
   connect,
   createClaim,
@@ -18,39 +15,12 @@ import {
 import { type Lab, startLab } from '@certvend/server/lab'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { credentialFor } from './device.ts'
+import { filesOf as files, runExample as run } from './example.ts'
 import { openResponder } from './fleet-responder.ts'
 import { type Door, openDoor } from './iot-door.ts'
 import { type Mosquitto, mosquittoMissing, startMosquitto } from './mosquitto.ts'
 import { type Certified, certificateIdOf, certify } from './pki.ts'
 import { temporaryDirectory } from './temporary.ts'
-
-interface Run {
-  readonly code: number
-  readonly out: string
-  readonly err: string
-}
-
-/** Runs an example to its end. */
-function run(example: string, ...args: string[]): Promise<Run> {
-  const file = path.resolve(import.meta.dirname, `../examples/dist/${example}.js`)
-  return new Promise((resolve) => {
-    execFile(process.execPath, [file, ...args], { timeout: 60_000 }, (error, out, err) => {
-      resolve({ code: error ? Number(error.code ?? 99) : 0, out, err })
-    })
-  })
-}
-
-/** Writes PEM and other texts into a directory of the test's; gives their paths. */
-function files<T extends Record<string, string>>(texts: T): T {
-  const directory = temporaryDirectory()
-  return Object.fromEntries(
-    Object.entries(texts).map(([name, text]) => {
-      const file = path.join(directory, name)
-      fs.writeFileSync(file, text, { mode: 0o600 })
-      return [name, file]
-    }),
-  ) as T
-}
 
 describe("against the lab's broker", () => {
   let lab: Lab
