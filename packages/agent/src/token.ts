@@ -82,7 +82,7 @@ function judgeToken(text: string, { value: file, from }: Sourced): string {
  * overwrites and removes it where it lay. The copy is durable before the original goes. With a
  * credential in the store nothing is moved; a token that cannot be erased is reported.
  *
- * As root, the copy is made in the name of the state directory's owner.
+ * The copy belongs to the state directory's owner, also when root makes it.
  *
  * @throws {CertvendError} of the store
  */
@@ -106,10 +106,12 @@ export async function importToken(
     log({ event: 'token.unusable', path: file, message: error.message })
     return 'left'
   }
-  inDirectoryOf(store.directory, () => {
-    if (readIfThere(fileName) !== token) replaceFile(fileName, token)
-    syncDirectory('.')
-  })
+  makeDirectory(store.directory)
+  const own = ownCopy(store.directory)
+  const owner = fs.statSync(store.directory)
+  const foreign = owner.uid !== process.getuid?.()
+  if (readIfThere(own) !== token) replaceFile(own, token, foreign ? owner : undefined)
+  syncDirectory(store.directory)
   try {
     eraseFile(file)
     log({ event: 'token.imported', path: file })
@@ -139,31 +141,5 @@ function readIfThere(file: string): string | undefined {
     return fs.readFileSync(file, 'utf8')
   } catch {
     return undefined
-  }
-}
-
-/**
- * Runs `action` in `directory`, made if missing. Root does so as the directory's owner, so that no
- * link in it leads root astray; from inside, as the way to it may be closed to that user.
- */
-function inDirectoryOf(directory: string, action: () => void): void {
-  makeDirectory(directory)
-  const before = process.cwd()
-  process.chdir(directory)
-  const { uid, gid } = fs.statSync('.')
-  const { seteuid, setegid } = process
-  const becoming = process.getuid?.() === 0 && uid !== 0 && seteuid && setegid
-  try {
-    if (becoming) {
-      setegid(gid)
-      seteuid(uid)
-    }
-    action()
-  } finally {
-    if (becoming) {
-      seteuid(0)
-      setegid(0)
-    }
-    process.chdir(before)
   }
 }
