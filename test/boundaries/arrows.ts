@@ -208,6 +208,10 @@ export const arrows: readonly Rule[] = [
     'packages/client/src/mqtt.ts',
     'a program that only enrolls, or brings its own transport, must not pay for MQTT.js',
   ),
+  lazily(
+    'packages/client/src/fleet-provisioning.ts',
+    'it has a subpath of its own: whoever does not use Fleet Provisioning must not load it',
+  ),
   {
     name: 'https.ts loads undici by import() only',
     because: "V8's flag for Node 20 must be set before undici's WebAssembly is compiled",

@@ -74,7 +74,19 @@ const verification: Rule['breaches'] = each(onDevice, (source) => [
   ),
 ])
 
-const judges = ['wire', 'csr', 'certificate', 'verdict', 'claim', 'credential', 'errors', 'send']
+const judges = [
+  'wire',
+  'csr',
+  'certificate',
+  'verdict',
+  'claim',
+  'credential',
+  'errors',
+  'send',
+  'endpoint',
+  'fleet-claim',
+  'fleet-messages',
+]
 const inputOutput =
   /^node:(fs|net|tls|http|https|http2|dgram|dns|child_process|worker_threads|timers|readline)(\/.*)?$|\/(store|durable|https|mqtt|session|clock|enroll)\.ts$/
 
