@@ -75,6 +75,13 @@ const ministack = spawn(program, [], {
   },
 })
 const gone = new Promise((resolve) => ministack.once('exit', resolve))
+let suite
+// A terminal's Ctrl-C reaches the children too; whoever ends us alone must not leave them behind.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
+  process.on(signal, () => {
+    suite?.kill()
+    ministack.kill()
+  })
 let code = 1
 try {
   const deadline = Date.now() + 30_000
@@ -91,7 +98,7 @@ try {
     await pause(200)
   }
   const report = path.join(work, 'report.json')
-  const run = spawnSync(
+  suite = spawn(
     process.execPath,
     [
       path.join(root, 'node_modules', 'vitest', 'vitest.mjs'),
@@ -109,13 +116,14 @@ try {
       env: { ...process.env, MINISTACK_URL: url, MINISTACK_MQTT_PORT: mqttPort },
     },
   )
+  const ended = await new Promise((resolve) => suite.once('exit', resolve))
   const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(
     fs.readFileSync(report, 'utf8'),
   )
   console.log(
     `\naws: ${numPassedTests} passed, ${numFailedTests} failed, ${numPendingTests} skipped`,
   )
-  code = run.status ?? 1
+  code = ended ?? 1
 } catch (error) {
   console.error(error instanceof Error ? error.message : error)
   console.log('\naws: 0 passed, 1 failed')
