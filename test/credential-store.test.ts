@@ -332,15 +332,16 @@ describe('opening a store that was damaged', () => {
   it('does not wait at a pipe that lies where a file belongs', async () => {
     const { directory } = await furnished()
     fs.rmSync(at(directory, 1, 'certificate.pem'))
-    const { status } = await runScript<{ status: number }>(
+    const told = await runScript<{ status: number; state: string }>(
       `import { spawnSync } from 'node:child_process'
-       const { status } = spawnSync('mkfifo', [process.argv[1]])
-       console.log(JSON.stringify({ status }))`,
-      { args: [at(directory, 1, 'certificate.pem')] },
+       import { openCredentialStore } from '@certvend/client'
+       const [directory, pipe] = process.argv.slice(1)
+       const { status } = spawnSync('mkfifo', [pipe])
+       const store = await openCredentialStore(directory)
+       console.log(JSON.stringify({ status, state: store.pending()?.state }))`,
+      { args: [directory, at(directory, 1, 'certificate.pem')] },
     )
-    expect(status).toBe(0)
-    const store = await openCredentialStore(directory)
-    expect(store.pending()).toMatchObject({ state: 'requested' })
+    expect(told).toEqual({ status: 0, state: 'requested' })
   })
 
   it('refuses a key that others may read, and says how to mend it', async () => {

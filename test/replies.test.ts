@@ -55,6 +55,8 @@ let authorities: Authorities
 let stranger: Certified
 let impostor: Certified
 let weakCa: Certified
+/** The device CA's key under another name. */
+let renamed: Certified
 let pin: string
 
 beforeAll(async () => {
@@ -65,6 +67,7 @@ beforeAll(async () => {
   authorities = { deviceCa, mqttCa }
   stranger = await certify('Stranger CA', { ca: true })
   impostor = await certify('Device CA', { ca: true })
+  renamed = await certify('Renamed CA', { ca: true, keys: deviceCa.keys })
   weakCa = await certify('Weak CA', { ca: true, keys: await makeKeys('RSA-1024') })
   pin = stranger.certificate
 })
@@ -225,6 +228,11 @@ describe('a certificate that does not fit', () => {
     ['that is a CA', made({ ca: true }), /CA:TRUE/],
     ['that has expired', made({ notAfter: yesteryear }), /expired on 2021-01-01/],
     ['with a foreign CA behind it', chainOf(() => stranger), /did not issue/],
+    [
+      'with a CA of the right key and another name behind it',
+      chainOf(() => renamed),
+      /did not issue/,
+    ],
     [
       'with a CA of the right name and another key behind it',
       chainOf(() => impostor),

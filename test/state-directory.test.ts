@@ -271,6 +271,15 @@ describe.skipIf(notRoot)(`a state directory among several users ${notRoot ?? ''}
     expect(() => store.begin()).toThrow(/another user/)
   })
 
+  it('of root, in the home of another user, is refused to root', async () => {
+    const home = path.join(shared(), 'home')
+    fs.mkdirSync(path.join(home, 'state'), { recursive: true, mode: 0o755 })
+    fs.chownSync(home, nobody, nobody)
+    const error = await refusal(path.join(home, 'state'))
+    expect(error.code).toBe('ERR_STORE_UNSAFE')
+    expect(error.message).not.toContain('chown 0')
+  })
+
   it('that root would have to make in the home of another user is refused', async () => {
     const home = path.join(shared(), 'home')
     fs.mkdirSync(home, { mode: 0o755 })
