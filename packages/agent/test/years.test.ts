@@ -25,9 +25,8 @@ async function live(
   forMs: number,
   store: CredentialStore,
   more: Partial<AgentOptions>,
-): Promise<{ events: LogEvent[]; bytes: number; turns: number }> {
+): Promise<{ events: LogEvent[]; bytes: number }> {
   const stop = new AbortController()
-  let turns = 0
   const clock = movedClock(start, () => {
     if (clock.now().getTime() - start.getTime() >= forMs) stop.abort(new Error('enough'))
   })
@@ -42,13 +41,10 @@ async function live(
     log: (event) => events.push(event),
     clock,
     random: () => 0.5,
-    onTurn: () => {
-      turns += 1
-    },
     ...more,
   })
   const bytes = events.reduce((sum, event) => sum + jsonLine(event, start).length + 1, 0)
-  return { events, bytes, turns }
+  return { events, bytes }
 }
 
 /** When anything in the folder was last changed, in nanoseconds. */
@@ -91,17 +87,22 @@ describe('a day online', () => {
       mended: [],
       current: () => held,
     }
-    holding.lock()
-    holding.close()
-    const before = touched(folder)
+    let turns = 0
+    let before: string[] = []
+    const onTurn = (): void => {
+      turns += 1
+      if (turns === 4) before = touched(folder) // it has settled
+    }
     const transport: Transport = async () => session()
-    const { events, turns } = await live(day, holding, { transport })
+    const { events } = await live(day, holding, { transport, onTurn })
     expect(events.map(({ event }) => event).filter((name) => name !== 'session.closed')).toEqual([
       'credential.found',
       'session.open',
       'publish.acknowledged',
     ])
+    expect(turns).toBeGreaterThan(280)
     expect(turns).toBeLessThan(300)
+    expect(before).toHaveLength(2) // the directory and its lock
     expect(touched(folder)).toEqual(before)
   })
 })
