@@ -149,12 +149,15 @@ function applicant(
   options: FleetOptions,
 ): () => Promise<Credential> {
   const { clock = systemClock, signal, log = () => {}, deadlineMs, transport } = options
+  const { proxy, proxyAnchors } = options
   const circumstance: Circumstance = { clock, answerMs: options.answerMs ?? 10_000, signal }
   const connection = {
     clock,
     ...(signal ? { signal } : {}),
     ...(deadlineMs === undefined ? {} : { deadlineMs }),
     ...(transport ? { transport } : {}),
+    ...(proxy === undefined ? {} : { proxy }),
+    ...(proxyAnchors ? { proxyAnchors } : {}),
   }
   const { deviceSerial } = claim
   const { endpoint, thingName: expected } = template

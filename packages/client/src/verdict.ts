@@ -51,6 +51,12 @@ const quote = (text: string, secret?: string): string =>
     .replace(/[^\x20-\x7e]+/g, ' ')
     .slice(0, 200)
 
+const leadsTo = (location: string | undefined, secret?: string): string =>
+  location && URL.canParse(location) ? ` to ${quote(new URL(location).host, secret)}` : ''
+
+const webPage =
+  'a web page of a reverse proxy, a load balancer or another site: check the vending URL with its path, and what stands before the vending server'
+
 /**
  * Judges a response.
  *
@@ -75,7 +81,8 @@ export function judgeReply<T>(
   if (status >= 300 && status < 400)
     throw new CertvendError(
       'ERR_REPLY_MALFORMED',
-      `${host} answered with a redirect (${status}), which is never followed`,
+      `${host} answered with a redirect${leadsTo(headers.location, secret)} (${status}), which is never followed`,
+      { hint: 'check the vending URL: it must be the one that answers, not one that forwards' },
     )
   if (status === 200 && type === mediaTypes.json) {
     const parsed = parse(response.body)
@@ -99,5 +106,6 @@ export function judgeReply<T>(
   throw new CertvendError(
     'ERR_REPLY_MALFORMED',
     `${host} answered ${status} with ${quote(type, secret) || 'no media type'}, not with the vending protocol`,
+    type === 'text/html' ? { hint: webPage } : {},
   )
 }
