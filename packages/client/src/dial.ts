@@ -10,7 +10,7 @@ import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { CertvendError } from './errors.ts'
 import { explain } from './in-between.ts'
 import { type Patience, within } from './patience.ts'
-import { authority, type HttpProxy, type ProxyOptions, proxyFor } from './proxy.ts'
+import { authority, type HttpProxy, type ProxyOptions, proxyFor, withoutBrackets } from './proxy.ts'
 import { socketFailure } from './refusal.ts'
 import { type Identity, proxyTlsOptions, type TrustAnchors, tlsOptions } from './trust.ts'
 
@@ -94,7 +94,7 @@ export async function dial(
           `${waitsFor} did not answer within ${patience.deadlineMs / 1000} s`,
         )
       : socketFailure(error as Error, { place, secured: false, now, anchorsAre })
-    throw explain(failure, { host, port, proxy: proxy?.place, shown })
+    throw explain(failure, { host: withoutBrackets(host), port, proxy: proxy?.place, shown })
   }
 }
 
@@ -109,7 +109,7 @@ async function openTcp(
   { opened, signal }: Attempt,
 ): Promise<Socket> {
   const socket = connectTcp({
-    host: host.replace(/^\[|\]$/g, ''),
+    host: withoutBrackets(host),
     port,
     autoSelectFamily: true,
     autoSelectFamilyAttemptTimeout: attemptMs,

@@ -4,6 +4,7 @@
  * Judges only, and only for people: nothing here makes a connection trusted or not.
  */
 import { X509Certificate } from 'node:crypto'
+import { isIP } from 'node:net'
 import { CertvendError } from './errors.ts'
 
 export interface Encounter {
@@ -61,7 +62,7 @@ export function explain(failure: CertvendError, encounter: Encounter): CertvendE
 const isResolution = (code: unknown): boolean => code === 'ENOTFOUND' || code === 'EAI_AGAIN'
 
 const names = (certificate: X509Certificate, host: string): boolean =>
-  (certificate.checkHost(host) ?? certificate.checkIP(host)) !== undefined
+  (isIP(host) > 0 ? certificate.checkIP(host) : certificate.checkHost(host)) !== undefined
 
 /** A stranger's words: printable, short, in quotes. */
 const quote = (text: string): string =>

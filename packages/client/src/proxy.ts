@@ -35,7 +35,7 @@ export interface HttpProxy {
 
 export type Environment = Readonly<Record<string, string | undefined>>
 
-const withoutBrackets = (host: string): string => host.replace(/^\[|\]$/g, '')
+export const withoutBrackets = (host: string): string => host.replace(/^\[|\]$/g, '')
 
 /** `host:port`, an IPv6 address in brackets (RFC 3986 section 3.2.2). */
 export function authority(host: string, port: number): string {
