@@ -21,9 +21,13 @@ function step<T>(what: string, target: string, action: () => T): T {
     if (cause instanceof CertvendError) throw cause
     throw new CertvendError('ERR_STORE_UNWRITABLE', `cannot ${what} ${target} (${errno(cause)})`, {
       cause,
+      ...(/^(ENOSYS|EOPNOTSUPP|ENOTSUP|EPERM)$/.test(errno(cause)) ? { hint: lackingHint } : {}),
     })
   }
 }
+
+const lackingHint =
+  'a file system without modes or symbolic links, such as FAT or exFAT, cannot hold a credential store; put it on ext4, xfs, btrfs or f2fs'
 
 /** Whether `name` is that of something unfinished. */
 export const isUnfinished = (name: string): boolean => /^\.[a-z0-9.-]+\.[0-9a-f]{16}$/.test(name)
@@ -78,10 +82,8 @@ export function makeDirectory(directory: string): void {
   if (fs.existsSync(directory)) return
   const parent = path.dirname(directory)
   makeDirectory(parent)
-  step('create', directory, () => {
-    fs.mkdirSync(directory, 0o700)
-    fs.chmodSync(directory, 0o700) // whatever the umask
-  })
+  step('create', directory, () => fs.mkdirSync(directory, 0o700))
+  step('set the mode of', directory, () => fs.chmodSync(directory, 0o700)) // whatever the umask
   syncDirectory(parent)
 }
 
@@ -154,7 +156,7 @@ export function probeLinks(directory: string): void {
     throw new CertvendError(
       'ERR_STORE_UNWRITABLE',
       `the file system of ${directory} cannot hold a credential store: no symbolic links or no atomic rename (${errno(cause)})`,
-      { cause, hint: 'FAT and exFAT cannot; put the state directory on ext4, xfs, btrfs or f2fs' },
+      { cause, hint: lackingHint },
     )
   } finally {
     remove(probe)
@@ -237,7 +239,7 @@ export function takeLock(file: string): Lock {
     })
   const descriptor = step('open', file, () => fs.openSync(file, flags, 0o600))
   try {
-    step('open', file, () => fs.fchmodSync(descriptor, 0o600))
+    step('set the mode of', file, () => fs.fchmodSync(descriptor, 0o600))
   } catch (error) {
     fs.closeSync(descriptor)
     throw error
