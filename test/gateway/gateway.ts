@@ -13,6 +13,7 @@ import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Lab, startLab } from '@certvend/server/lab'
 import { baseSystem, buildMachine, host, hostAddress, type Machine } from './machine.ts'
+import { firstBoot, foreignSystem, missingEmulator, processors } from './processors.ts'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 const say = (line: string): void => void process.stdout.write(`${line}\n`)
@@ -27,6 +28,7 @@ function missing(): string | undefined {
 
 let passed = 0
 let failed = 0
+let skipped = 0
 
 async function step(title: string, action: () => Promise<void>): Promise<void> {
   const began = performance.now()
@@ -219,6 +221,31 @@ async function scenario(machine: Machine, lab: Lab, packages: readonly string[])
   })
 }
 
+async function otherProcessors(cache: string, directory: string, deb: string): Promise<void> {
+  const unpacked = path.join(directory, 'unpacked')
+  await host('dpkg-deb', '--extract', deb, unpacked)
+  for (const processor of processors) {
+    const { name } = processor
+    const title = `the package on ${name}: first boot to an acknowledged publish`
+    const reason = missingEmulator(processor)
+    if (reason) {
+      skipped++
+      say(`skipped ${title}: ${reason}`)
+      continue
+    }
+    await step(title, async () => {
+      const system = await foreignSystem(cache, processor)
+      const events = await firstBoot(processor, {
+        system,
+        unpacked,
+        state: path.join(directory, name),
+      })
+      holds(events.includes('enroll.done'), `it enrolls: ${events.join(', ')}`)
+      holds(events.includes('publish.acknowledged'), `it publishes: ${events.join(', ')}`)
+    })
+  }
+}
+
 async function main(): Promise<void> {
   const reason = missing()
   if (reason) {
@@ -244,6 +271,7 @@ async function main(): Promise<void> {
       execFileSync(process.execPath, [script, '--out', directory, '--debian-version', version])
       return path.join(directory, `certvend_${version}_all.deb`)
     })
+    await otherProcessors(cache, directory, packages[1] ?? '')
     machine = await buildMachine(base, directory)
     lab = await startLab({ address: hostAddress })
     await scenario(machine, lab, packages)
@@ -255,7 +283,7 @@ async function main(): Promise<void> {
     await machine?.destroy()
     await lab?.close()
     await host('rm', '-rf', directory)
-    if (passed + failed > 0) say(`gateway: ${passed} passed, ${failed} failed`)
+    if (passed + failed > 0) say(`gateway: ${passed} passed, ${failed} failed, ${skipped} skipped`)
     process.exitCode = failed === 0 ? 0 : 1
   }
 }
