@@ -1,6 +1,6 @@
 /** A credential: private key, certificate chain and endpoint, indivisible. */
 import { carries, certificateId, notAfter, notBefore, readCertificates } from './certificate.ts'
-import { type FileKey, readKey } from './key.ts'
+import { readKey, type StoredKey } from './key.ts'
 import type { Endpoint } from './wire.ts'
 
 export interface Credential {
@@ -11,7 +11,7 @@ export interface Credential {
   readonly thingName: string
   /** SHA-256 of the end-entity certificate's DER, lower-case hex. */
   readonly certificateId: string
-  readonly privateKey: FileKey
+  readonly privateKey: StoredKey
   /** Where the private key was made; `server` only by the vending machines of old. */
   readonly keyOrigin: 'device' | 'server'
   /** PEM, end entity first. */
@@ -87,7 +87,7 @@ export type Pending =
   | {
       readonly state: 'requested'
       readonly generation: number
-      readonly privateKey: FileKey
+      readonly privateKey: StoredKey
       readonly request?: RequestRecord
     }
   | { readonly state: 'issued'; readonly generation: number; readonly credential: Credential }

@@ -10,9 +10,9 @@ import type { Claim } from './claim.ts'
 import { type Clock, systemClock } from './clock.ts'
 import type { Credential } from './credential.ts'
 import { createCertificationRequest } from './csr.ts'
-import { type CertvendError, isCertvendError } from './errors.ts'
+import { CertvendError, isCertvendError } from './errors.ts'
 import { judgeVended } from './issued.ts'
-import type { KeyAlgorithm } from './key.ts'
+import { isPkcs11Key, type KeyAlgorithm, type Pkcs11Key } from './key.ts'
 import type { ProxyOptions } from './proxy.ts'
 import { type Backoff, retrying } from './retry.ts'
 import type { Send } from './send.ts'
@@ -39,6 +39,8 @@ export interface EnrollOptions extends ProxyOptions {
   readonly signal?: AbortSignal
   /** Kind of key to make, if none is pending yet. Default P-256. */
   readonly keyAlgorithm?: KeyAlgorithm
+  /** A key in a token, by `openPkcs11Key`, instead of one to make. */
+  readonly key?: Pkcs11Key
   /** For one exchange, in milliseconds. Default 30 000. */
   readonly deadlineMs?: number
   readonly clock?: Clock
@@ -79,7 +81,7 @@ export async function enroll(
   const { clock = systemClock, log = ignore, signal } = options
   signal?.throwIfAborted()
   const before = store.pending()
-  const pending = store.begin(options.keyAlgorithm)
+  const pending = store.begin(options.key ?? options.keyAlgorithm)
   if (pending.generation !== before?.generation)
     log({ event: 'enroll.key', generation: pending.generation })
   keepAppointment(pending.request, server, clock.now())
@@ -106,11 +108,22 @@ export async function enroll(
     return credential
   } catch (error) {
     // Nothing is lost by it: the server will never issue for this key, whatever the claim.
-    if (isCertvendError(error, 'ERR_KEY_REFUSED')) store.discard()
+    if (isCertvendError(error, 'ERR_KEY_REFUSED')) {
+      store.discard()
+      if (isPkcs11Key(pending.privateKey)) throw onlyOperatorMakes(error)
+    }
     rememberAppointment(store, server, { error, earlier: pending.request, now: clock.now() })
     throw error
   }
 }
+
+/** Elsewhere the next attempt makes another key. */
+const onlyOperatorMakes = (cause: CertvendError): CertvendError =>
+  new CertvendError('ERR_KEY_REFUSED', cause.message, {
+    cause,
+    remedy: 'operator',
+    hint: 'make another key in the token and enroll with that one',
+  })
 
 export interface EnsureOptions extends EnrollOptions {
   /** Waits between attempts: full jitter. Default 1 s doubling to 5 min. */

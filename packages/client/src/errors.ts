@@ -91,6 +91,10 @@ const table = {
     remedy: 'retry',
     hint: 'probably another device or program connects with the same thing name; look for a cloned disk image, and enroll each device by itself',
   },
+  ERR_KEY_UNAVAILABLE: {
+    remedy: 'operator',
+    hint: 'the private key is in a PKCS#11 token that cannot be used as it was described; see the reason above',
+  },
   ERR_STORE_UNWRITABLE: {
     remedy: 'operator',
     hint: 'make the state directory writable for this user, and check free space and mount options',

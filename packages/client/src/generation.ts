@@ -12,10 +12,13 @@ import { carries, notAfter, notBefore, readCertificates } from './certificate.ts
 import type { Credential, Issued, RequestRecord } from './credential.ts'
 import { shellWord } from './directory.ts'
 import { CertvendError } from './errors.ts'
-import { type FileKey, readKey } from './key.ts'
+import { isPkcs11Key, readKey, type StoredKey } from './key.ts'
+import { pkcs11KeyText, readPkcs11Key } from './pkcs11.ts'
 
 export const fileNames = {
   key: 'private-key.pem',
+  /** In its place when the key is in a token: the key's name and its public half. */
+  keyUri: 'private-key.uri',
   certificate: 'certificate.pem',
   anchors: 'trust-anchors.pem',
   credential: 'credential.json',
@@ -24,7 +27,11 @@ export const fileNames = {
 
 export type Generation =
   | { readonly state: 'issued'; readonly credential: Credential }
-  | { readonly state: 'requested'; readonly privateKey: FileKey; readonly request?: RequestRecord }
+  | {
+      readonly state: 'requested'
+      readonly privateKey: StoredKey
+      readonly request?: RequestRecord
+    }
   | { readonly state: 'broken'; readonly reason: string }
 
 const sha256 = (data: string): string => createHash('sha256').update(data).digest('hex')
@@ -44,7 +51,8 @@ const CredentialFile = v.object({
   issuedAt: instant,
   endpoint: v.object({ host: v.string(), port: v.number(), alpn: v.optional(v.string()) }),
   files: v.object({
-    [fileNames.key]: digest,
+    [fileNames.key]: v.optional(digest),
+    [fileNames.keyUri]: v.optional(digest),
     [fileNames.certificate]: digest,
     [fileNames.anchors]: digest,
   }),
@@ -59,9 +67,20 @@ const RequestFile = v.object({
   notBefore: v.optional(instant),
 })
 
+/** The file that a key is kept in: itself, or its name. */
+export interface KeyFile {
+  readonly name: typeof fileNames.key | typeof fileNames.keyUri
+  readonly text: string
+}
+
+export const keyFileOf = (key: StoredKey): KeyFile =>
+  isPkcs11Key(key)
+    ? { name: fileNames.keyUri, text: pkcs11KeyText(key) }
+    : { name: fileNames.key, text: key.toPem() }
+
 /** The text of each file of an issued generation but the key's; `credential.json` last. */
 export function issuedFiles(
-  keyPem: string,
+  key: KeyFile,
   issued: Issued,
 ): { certificate: string; anchors: string; credential: string } {
   const { certificateChain: certificate, endpoint, issuedAt, ...rest } = issued
@@ -73,7 +92,7 @@ export function issuedFiles(
     issuedAt: issuedAt.toISOString(),
     endpoint: address,
     files: {
-      [fileNames.key]: sha256(keyPem),
+      [key.name]: sha256(key.text),
       [fileNames.certificate]: sha256(certificate),
       [fileNames.anchors]: sha256(anchors),
     },
@@ -120,15 +139,23 @@ function read(directory: string, name: string): string | undefined {
   }
 }
 
+function findKeyFile(directory: string): KeyFile | undefined {
+  for (const name of [fileNames.key, fileNames.keyUri] as const) {
+    const text = read(directory, name)
+    if (text !== undefined) return { name, text }
+  }
+  return undefined
+}
+
 /**
- * The text of the private key in `directory`: what the digest in `credential.json` is of, which may
- * differ from the key's PEM as we would write it.
+ * The file of the private key in `directory`: what the digest in `credential.json` is of, which may
+ * differ from the key as we would write it.
  */
-export function readKeyText(directory: string): string {
-  const text = read(directory, fileNames.key)
-  if (text === undefined)
+export function readKeyFile(directory: string): KeyFile {
+  const file = findKeyFile(directory)
+  if (!file)
     throw new CertvendError('ERR_STORE_UNREADABLE', `the private key in ${directory} is gone`)
-  return text
+  return file
 }
 
 function parseFile<T>(
@@ -146,15 +173,16 @@ function parseFile<T>(
 
 /** Reads generation `number` in `directory`. */
 export function readGeneration(directory: string, number: number): Generation {
-  const keyPem = read(directory, fileNames.key)
-  if (keyPem === undefined) return { state: 'broken', reason: 'no private key' }
-  let privateKey: FileKey
+  const keyFile = findKeyFile(directory)
+  if (!keyFile) return { state: 'broken', reason: 'no private key' }
+  let privateKey: StoredKey
   try {
-    privateKey = readKey(keyPem)
+    privateKey =
+      keyFile.name === fileNames.key ? readKey(keyFile.text) : readPkcs11Key(keyFile.text)
   } catch {
     return { state: 'broken', reason: 'the private key cannot be read' }
   }
-  const credential = readCredential(directory, number, keyPem, privateKey)
+  const credential = readCredential(directory, number, keyFile, privateKey)
   if (credential) return { state: 'issued', credential }
   const request = parseFile(RequestFile, read(directory, fileNames.request))
   return {
@@ -175,8 +203,8 @@ function withoutVersion({
 function readCredential(
   directory: string,
   generation: number,
-  keyPem: string,
-  privateKey: FileKey,
+  keyFile: KeyFile,
+  privateKey: StoredKey,
 ): Credential | undefined {
   const record = parseFile(CredentialFile, read(directory, fileNames.credential))
   const certificateChain = read(directory, fileNames.certificate)
@@ -184,7 +212,7 @@ function readCredential(
   if (!record || certificateChain === undefined || anchors === undefined) return undefined
   const { files, version: _, endpoint, ...rest } = record
   const whole =
-    files[fileNames.key] === sha256(keyPem) &&
+    files[keyFile.name] === sha256(keyFile.text) &&
     files[fileNames.certificate] === sha256(certificateChain) &&
     files[fileNames.anchors] === sha256(anchors)
   if (!whole) return undefined

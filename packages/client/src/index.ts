@@ -36,7 +36,16 @@ export {
   inspectStore,
   type StoreReport,
 } from './inspection.ts'
-export { type FileKey, type KeyAlgorithm, keyAlgorithms, type PrivateKey } from './key.ts'
+export {
+  type FileKey,
+  isPkcs11Key,
+  type KeyAlgorithm,
+  keyAlgorithms,
+  type Pkcs11Key,
+  type PrivateKey,
+  type StoredKey,
+} from './key.ts'
+export { openPkcs11Key } from './pkcs11.ts'
 export type { ProxyOptions } from './proxy.ts'
 export type { Backoff } from './retry.ts'
 export type { Send, SendLimits, SendRequest, SendResponse } from './send.ts'

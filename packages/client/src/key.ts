@@ -11,6 +11,7 @@ import {
   type KeyObject,
   sign,
 } from 'node:crypto'
+import type { PinFile } from './pin-file.ts'
 
 /** P-256 is the default: 3000 times cheaper to make than RSA-2048 and accepted everywhere. */
 export type KeyAlgorithm = 'P-256' | 'P-384' | 'RSA-2048' | 'RSA-3072' | 'Ed25519'
@@ -33,11 +34,27 @@ export interface PrivateKey {
   sign(data: Uint8Array, digest: Digest): Promise<Uint8Array>
 }
 
-/** A key that lies in the credential store. */
-export interface FileKey extends PrivateKey {
-  /** PKCS#8 PEM: for the store and the TLS context only. */
+/** A credential's key: in the store itself, or in a token of which the store holds the name. */
+export interface StoredKey extends PrivateKey {
+  /**
+   * PKCS#8 PEM: for the store and the TLS context only.
+   *
+   * @throws TypeError for a key in a token, naming what can use it.
+   */
   toPem(): string
 }
+
+/** A key that lies in the credential store. */
+export type FileKey = StoredKey
+
+/** A key in a PKCS#11 token. */
+export interface Pkcs11Key extends StoredKey {
+  /** RFC 7512, with the module and the file that holds the PIN; never a PIN. */
+  readonly uri: string
+  readonly pin: PinFile
+}
+
+export const isPkcs11Key = (key: StoredKey): key is Pkcs11Key => 'uri' in key
 
 function fileKey(key: KeyObject): FileKey {
   return {

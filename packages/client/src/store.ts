@@ -28,8 +28,14 @@ import {
   takeLock,
 } from './durable.ts'
 import { CertvendError } from './errors.ts'
-import { fileNames, issuedFiles, readKeyText, requestFile } from './generation.ts'
-import { generateKey, type KeyAlgorithm } from './key.ts'
+import { fileNames, issuedFiles, keyFileOf, readKeyFile, requestFile } from './generation.ts'
+import {
+  generateKey,
+  isPkcs11Key,
+  type KeyAlgorithm,
+  type Pkcs11Key,
+  type StoredKey,
+} from './key.ts'
 import { generationName, type Mending, mendings, type Survey, survey } from './survey.ts'
 
 /**
@@ -52,8 +58,14 @@ export interface CredentialStore {
   reload(): void
   /** Takes the write lock now instead of at the first write. */
   lock(): void
-  /** Makes a key durable as `pending`, or returns the one that already is. */
-  begin(algorithm?: KeyAlgorithm): Extract<Pending, { state: 'requested' }>
+  /**
+   * Makes a key durable as `pending`, or returns the one that already is.
+   *
+   * @param wanted the kind of key to make, or one that lies in a token. Default: the token's key again
+   *   where the credential in use has one, so that no key leaves its token unasked, else P-256.
+   * @throws TypeError when another key than the wanted token's is pending; discard it first.
+   */
+  begin(wanted?: KeyAlgorithm | Pkcs11Key): Extract<Pending, { state: 'requested' }>
   /** Remembers that a request was, or is about to be, sent with the pending key. */
   recordRequest(record: RequestRecord): void
   /** Completes the pending generation. The first credential becomes current, a successor waits for {@link promote}. */
@@ -215,18 +227,23 @@ export async function openCredentialStore(
     pending: () => seen.pending,
     reload,
     lock,
-    begin: (algorithm) =>
+    begin: (wanted) =>
       write(() => {
         if (seen.pending?.state === 'requested') {
+          if (typeof wanted === 'object' && !isSameKey(wanted, seen.pending.privateKey))
+            throw new TypeError('another key is pending; discard it first')
           settle(seen.pending.generation)
           return seen.pending
         }
         if (seen.pending)
           throw new TypeError('an issued credential waits; promote or discard it first')
-        const key = generateKey(algorithm)
+        const inUse = seen.current?.privateKey
+        const again = inUse && isPkcs11Key(inUse) ? inUse : undefined
+        const given = wanted ?? again
+        const key = keyFileOf(typeof given === 'object' ? given : generateKey(given))
         const generation = seen.newest + 1
         makeDirectory(home(generation))
-        createFile(path.join(home(generation), fileNames.key), key.toPem())
+        createFile(path.join(home(generation), key.name), key.text)
         syncDirectory(home(generation))
         replaceLink(at('pending'), `generations/${generationName(generation)}`)
         syncDirectory(root)
@@ -247,7 +264,7 @@ export async function openCredentialStore(
         settle(generation)
         for (const name of [fileNames.credential, fileNames.certificate, fileNames.anchors])
           remove(path.join(home(generation), name)) // of an attempt cut short
-        const files = issuedFiles(readKeyText(home(generation)), issued)
+        const files = issuedFiles(readKeyFile(home(generation)), issued)
         createFile(path.join(home(generation), fileNames.certificate), files.certificate)
         createFile(path.join(home(generation), fileNames.anchors), files.anchors)
         replaceFile(path.join(home(generation), fileNames.credential), files.credential)
@@ -298,3 +315,6 @@ export async function openCredentialStore(
     close,
   }
 }
+
+const isSameKey = (wanted: Pkcs11Key, held: StoredKey): boolean =>
+  isPkcs11Key(held) && held.uri === wanted.uri && held.publicKey.equals(wanted.publicKey)
