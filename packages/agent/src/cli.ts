@@ -130,7 +130,7 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
   const importing = root
     .command('import-token')
     .description('move a token from the boot partition into the state directory')
-    .argument('[file]', 'default: certvend.token in /boot/firmware or /boot')
+    .argument('[file]', '- for stdin; default: certvend.token in /boot/firmware or /boot')
     .allowExcessArguments(false)
   importing.copyInheritedSettings(root).helpOption('--help', 'print this help')
   for (const name of place) importing.addOption(options[name])

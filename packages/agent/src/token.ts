@@ -92,26 +92,16 @@ export async function importToken(
 ): Promise<'none' | 'moved' | 'left'> {
   const file = files.find((name) => fs.existsSync(name))
   if (file === undefined) return 'none'
-  const store = await openCredentialStore(stateDirectory, { readOnly: true })
-  if (store.current()) {
-    log({ event: 'token.exposed', path: file, message: 'not needed: a credential is stored' })
-    return 'left'
-  }
   const source = { value: file, from: 'boot partition' }
-  let token: string
+  let text: string
   try {
-    token = judgeToken(readPlainFile('the token file', source).text, source)
+    text = readPlainFile('the token file', source).text
   } catch (error) {
     if (!isConfigurationError(error)) throw error
     log({ event: 'token.unusable', path: file, message: error.message })
     return 'left'
   }
-  makeDirectory(store.directory)
-  const own = ownCopy(store.directory)
-  const owner = fs.statSync(store.directory)
-  const foreign = owner.uid !== process.getuid?.()
-  if (readIfThere(own) !== token) replaceFile(own, token, foreign ? owner : undefined)
-  syncDirectory(store.directory)
+  if (!(await keepToken(text, { path: file, stateDirectory, log }))) return 'left'
   try {
     eraseFile(file)
     log({ event: 'token.imported', path: file })
@@ -121,6 +111,42 @@ export async function importToken(
     log({ event: 'token.exposed', path: file, message: error.message })
     return 'left'
   }
+}
+
+/**
+ * Makes our copy of the token that `text` holds; `path` is where it came from. False when there is
+ * a credential already, or no token in it, which is logged.
+ *
+ * @throws {CertvendError} of the store
+ */
+export async function keepToken(
+  text: string,
+  {
+    path: from,
+    stateDirectory,
+    log,
+  }: { readonly path: string; readonly stateDirectory: string; readonly log: Log },
+): Promise<boolean> {
+  const store = await openCredentialStore(stateDirectory, { readOnly: true })
+  if (store.current()) {
+    log({ event: 'token.exposed', path: from, message: 'not needed: a credential is stored' })
+    return false
+  }
+  let token: string
+  try {
+    token = judgeToken(text, { value: from, from: 'import-token' })
+  } catch (error) {
+    if (!isConfigurationError(error)) throw error
+    log({ event: 'token.unusable', path: from, message: error.message })
+    return false
+  }
+  makeDirectory(store.directory)
+  const own = ownCopy(store.directory)
+  const owner = fs.statSync(store.directory)
+  const foreign = owner.uid !== process.getuid?.()
+  if (readIfThere(own) !== token) replaceFile(own, token, foreign ? owner : undefined)
+  syncDirectory(store.directory)
+  return true
 }
 
 /** Destroys our copy, if there is one. */

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { jsonLine, type LogEvent } from '../src/log.ts'
 import { duration, inWords } from '../src/wording.ts'
@@ -62,5 +63,19 @@ describe('in words', () => {
     [364.9 * 86_400_000, '364 days'],
   ])('%d ms are %s', (ms, words) => {
     expect(duration(ms)).toBe(words)
+  })
+})
+
+describe('docs/gateway.md', () => {
+  const read = (name: string): string => readFileSync(new URL(name, import.meta.url), 'utf8')
+  it('has a row for every event that there is words for, which the compiler sees to, and no other', () => {
+    const rows = [...read('../../../docs/gateway.md').matchAll(/^\| `([a-z.]+)` \|/gm)].map(
+      ([, name]) => name,
+    )
+    const events = [...read('../src/wording.ts').matchAll(/case '([a-z]+\.[a-z]+)':/g)].map(
+      ([, name]) => name,
+    )
+    expect(events.length).toBeGreaterThan(20)
+    expect(rows.sort()).toEqual(events.sort())
   })
 })

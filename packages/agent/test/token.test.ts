@@ -1,4 +1,6 @@
+import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import type { LogEvent } from '../src/log.ts'
 import { destroyOwnCopy, findToken, importToken, ownCopy } from '../src/token.ts'
@@ -115,6 +117,24 @@ describe('certvend import-token', () => {
     expect(code).toBe(0)
     expect(JSON.parse(stdout)).toMatchObject({ event: 'token.imported', path: file })
     expect(stdout).not.toContain(token)
+  })
+
+  it('takes a token from stdin, and nothing else that is typed there', () => {
+    const folder = makeFolder()
+    const binary = fileURLToPath(new URL('../dist/main.js', import.meta.url))
+    const run = (input: string) =>
+      spawnSync(
+        process.execPath,
+        [binary, 'import-token', '-', '--state-dir', folder.at('state')],
+        {
+          input,
+          encoding: 'utf8',
+        },
+      )
+    expect(run('dear sir\n').status).toBe(3)
+    expect(folder.list()).toEqual([])
+    expect(run(`${token}\n`).status).toBe(0)
+    expect(fs.readFileSync(ownCopy(folder.at('state')), 'utf8')).toBe(token)
   })
 
   it('exits 3 when a person must look at the file, and 0 when there is none', async () => {

@@ -1,11 +1,12 @@
 /** `certvend import-token`: gets a token off the boot partition, where everybody reads it. */
 import path from 'node:path'
+import { text } from 'node:stream/consumers'
 import { systemClock } from '@certvend/client'
 import type { ExitCode } from '../failure.ts'
 import { openLog } from '../log.ts'
 import { type Flags, resolveSettings } from '../settings.ts'
 import type { Terminal } from '../terminal.ts'
-import { bootTokens, importToken } from '../token.ts'
+import { bootTokens, importToken, keepToken } from '../token.ts'
 
 export async function importTokenFrom(
   file: string | undefined,
@@ -15,6 +16,12 @@ export async function importTokenFrom(
   const { stateDirectory } = await resolveSettings(flags)
   const json = flags.json === true || !terminal.interactive
   const log = openLog((line) => terminal.out(line), { json, clock: systemClock })
+  if (file === '-') {
+    const given = await text(process.stdin)
+    if (!(await keepToken(given, { path: 'stdin', stateDirectory, log }))) return 3
+    log({ event: 'token.imported', path: 'stdin' })
+    return 0
+  }
   const files = file === undefined ? bootTokens : [path.resolve(file)]
   return (await importToken(files, { stateDirectory, log })) === 'left' ? 3 : 0
 }
