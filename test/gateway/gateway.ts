@@ -219,6 +219,24 @@ async function scenario(machine: Machine, lab: Lab, packages: readonly string[])
     )
     holds(left === '', `nothing is left:\n${left}`)
   })
+
+  await step('installed again, with a token that systemd-creds has encrypted: online', async () => {
+    const next = await lab.addDevice('gateway-0002')
+    await shell('dpkg --install /root/second.deb')
+    put('etc/certvend/ca.pem', lab.pins)
+    put(
+      'etc/certvend/agent.toml',
+      `url = "${lab.vendingUrl}"\npins = "ca.pem"\nserial = "${next.deviceSerial}"\n`,
+    )
+    await shell(
+      `printf %s ${next.token} | systemd-creds encrypt --with-key=host --name=claim-token - /etc/certvend/claim.token.cred`,
+    )
+    await shell(
+      'mkdir -p /etc/systemd/system/certvend.service.d && printf "[Service]\\nLoadCredentialEncrypted=claim-token:/etc/certvend/claim.token.cred\\n" > /etc/systemd/system/certvend.service.d/token.conf && systemctl daemon-reload && systemctl start certvend',
+    )
+    await machine.until(online)
+    holds(issued() === 2, 'a certificate of its own')
+  })
 }
 
 async function otherProcessors(cache: string, directory: string, deb: string): Promise<void> {
