@@ -36,7 +36,7 @@ export interface Live {
   settled(): boolean
   /** Tells of time that the loop has waited, in milliseconds. */
   waited(ms: number): void
-  /** Whether nothing has been heard for longer than any attempt or wait lasts. */
+  /** Whether, with a credential and not online, nothing was heard for longer than any wait lasts. */
   stuck(): boolean
 }
 
@@ -54,6 +54,8 @@ export function watchLive(clock: Clock, onChange: () => void = () => {}): Live {
   let who = ''
   let validUntil = ''
   let silentMs = 0
+  // Without a credential the loop itself waits and asks: that it turns is proof enough.
+  let kept = false
 
   const turn = (
     connection: LiveDocument['connection'],
@@ -71,11 +73,13 @@ export function watchLive(clock: Clock, onChange: () => void = () => {}): Live {
       case 'credential.found':
         validUntil = day(event.notAfter)
         who = event.thingName
+        kept = true
         return turn('connecting')
       case 'enroll.request':
         return turn('enrolling')
       case 'enroll.done':
         who = event.thingName
+        kept = true
         return turn('connecting', { failedInARow: 0 })
       case 'session.open':
         who = event.thingName
@@ -141,6 +145,6 @@ export function watchLive(clock: Clock, onChange: () => void = () => {}): Live {
     waited(ms) {
       silentMs += ms
     },
-    stuck: () => state.connection !== 'online' && silentMs > stuckAfterMs,
+    stuck: () => kept && state.connection !== 'online' && silentMs > stuckAfterMs,
   }
 }

@@ -88,6 +88,7 @@ describe('what the daemon is doing', () => {
 
   it('is stuck when nothing was heard for longer than any wait, but never while online', () => {
     const { live } = watched()
+    live.log({ event: 'enroll.done', thingName: 'GW-1', certificateId: 'x' })
     live.log(lost(60_000))
     live.waited(15 * 60_000)
     expect(live.stuck()).toBe(false)
@@ -95,6 +96,18 @@ describe('what the daemon is doing', () => {
     expect(live.stuck()).toBe(true)
     live.log(opened)
     live.waited(24 * 3600_000)
+    expect(live.stuck()).toBe(false)
+  })
+})
+
+describe('without a credential', () => {
+  it.each([
+    ['a server that said to come back tomorrow', { ...refused, waitMs: 24 * 3600_000 }],
+    ['a token that was taken away', { event: 'claim.unusable', message: 'no token' }],
+  ] as [string, LogEvent][])('%s is waited for, however long, and nothing is stuck', (_, event) => {
+    const { live } = watched()
+    live.log(event)
+    live.waited(48 * 3600_000)
     expect(live.stuck()).toBe(false)
   })
 })
