@@ -1,46 +1,18 @@
-/** Which state directories are trusted, which disks are too full, and what is said about the others. */
+/**
+ * Which state directories are trusted, what is said about the others, and which one is the
+ * default.
+ */
 import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
 import path from 'node:path'
-import {
-  type CertvendError,
-  type CredentialStore,
-  defaultStateDirectory,
-  openCredentialStore,
-} from '@certvend/client'
-import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
-import { type Certified, certificateIdOf, certify } from './pki.ts'
-import { becomeNobody, nobody, notRoot, runScript } from './process.ts'
+import { type CertvendError, defaultStateDirectory, openCredentialStore } from '@certvend/client'
+import { describe, expect, it } from 'vitest'
+import { runScript } from './process.ts'
+import { failureOf, obtain } from './stored-credential.ts'
 import { contents, temporaryDirectory } from './temporary.ts'
 
-const somebody = 61234
-
-let deviceCa: Certified
-beforeAll(async () => {
-  deviceCa = await certify('Device CA', { ca: true })
-})
-
-async function obtain(store: CredentialStore) {
-  const { privateKey } = store.begin()
-  const publicKey = privateKey.publicKey.export({ type: 'spki', format: 'der' })
-  const { certificate } = await certify('device-1', { issuer: deviceCa, publicKey })
-  return () =>
-    store.issue({
-      deviceSerial: 'device-1',
-      thingName: 'device-1',
-      certificateId: certificateIdOf(certificate),
-      certificateChain: certificate,
-      endpoint: { host: 'mqtt.example', port: 8883, trustAnchors: [deviceCa.certificate] },
-      keyOrigin: 'device',
-      issuedAt: new Date('2026-12-01T00:00:00Z'),
-    })
-}
-
 const refusal = (directory: string): Promise<CertvendError> =>
-  openCredentialStore(directory).then(
-    () => Promise.reject(new Error(`${directory} was opened`)),
-    (error) => error,
-  )
+  failureOf(() => openCredentialStore(directory))
 
 /** Runs the command that a message ends in. */
 function obey(message: string): void {
@@ -158,7 +130,7 @@ describe('a state directory', () => {
   it('may have spaces, quotes and Unicode in its name', async () => {
     const directory = path.join(temporaryDirectory(), `it's "mine" ☃ $(id)`)
     const store = await openCredentialStore(directory)
-    expect((await obtain(store))().generation).toBe(1)
+    expect((await obtain(store)).generation).toBe(1)
   })
 
   it('with such a name is mended by the command in the message all the same', async () => {
@@ -167,253 +139,6 @@ describe('a state directory', () => {
     fs.chmodSync(directory, 0o777)
     obey((await refusal(directory)).message)
     await openCredentialStore(directory)
-  })
-})
-
-describe.skipIf(notRoot)(`a state directory among several users ${notRoot ?? ''}`, () => {
-  /** A directory that everybody may enter, of root's. */
-  function shared(): string {
-    const base = temporaryDirectory()
-    fs.chmodSync(base, 0o755)
-    return base
-  }
-
-  const openAsNobody = (directory: string, then = 'store.begin().generation') =>
-    runScript<{ code?: string; message?: string; outcome?: unknown }>(
-      `import { openCredentialStore } from '@certvend/client'
-       ${becomeNobody}
-       const attempt = async () => {
-         const store = await openCredentialStore(process.argv[1])
-         return ${then}
-       }
-       const told = await attempt().then(
-         (outcome) => ({ outcome }),
-         ({ code, message, name }) => ({ code: name === 'CertvendError' ? code : 'bare ' + code, message }),
-       )
-       console.log(JSON.stringify(told))`,
-      { args: [directory] },
-    )
-
-  it('that is ours, below root, is fine', async () => {
-    const directory = path.join(shared(), 'state')
-    fs.mkdirSync(directory, { mode: 0o700 })
-    fs.chownSync(directory, nobody, nobody)
-    expect(await openAsNobody(directory)).toEqual({ outcome: 1 })
-  })
-
-  it('that belongs to another user is refused', async () => {
-    const directory = path.join(shared(), 'state')
-    fs.mkdirSync(directory, { mode: 0o755 })
-    fs.chownSync(directory, somebody, somebody)
-    const told = await openAsNobody(directory)
-    expect(told.code).toBe('ERR_STORE_UNSAFE')
-    expect(told.message).toContain(`belongs to user ${somebody}`)
-    expect(told.message).toContain(`chown ${nobody} ${directory}`)
-  })
-
-  it('below a directory of another user is refused', async () => {
-    const theirs = path.join(shared(), 'theirs')
-    fs.mkdirSync(theirs, { mode: 0o755 })
-    fs.chownSync(theirs, somebody, somebody)
-    const told = await openAsNobody(path.join(theirs, 'state'))
-    expect(told.code).toBe('ERR_STORE_UNSAFE')
-    expect(told.message).toContain(theirs)
-  })
-
-  it('behind a link that another user planted in a sticky directory is refused', async () => {
-    const base = shared()
-    const sticky = path.join(base, 'tmp')
-    fs.mkdirSync(sticky)
-    fs.chmodSync(sticky, 0o1777)
-    fs.mkdirSync(path.join(base, 'state'), { mode: 0o700 })
-    fs.chownSync(path.join(base, 'state'), nobody, nobody)
-    fs.symlinkSync(path.join(base, 'state'), path.join(sticky, 'link'))
-    fs.lchownSync(path.join(sticky, 'link'), somebody, somebody)
-    const told = await openAsNobody(path.join(sticky, 'link'))
-    expect(told.code).toBe('ERR_STORE_UNSAFE')
-    expect(told.message).toContain('link that belongs to another user')
-  })
-
-  it.each([
-    ['that may not be read', 0o000, ''],
-    ['below one that may not be entered', 0o700, 'state'],
-  ])('%s is refused with one of our errors', async (_title, mode, below) => {
-    const directory = path.join(shared(), 'closed')
-    fs.mkdirSync(path.join(directory, below), { recursive: true })
-    fs.chmodSync(directory, mode)
-    const told = await openAsNobody(path.join(directory, below))
-    expect(told.code).toBe('ERR_STORE_UNREADABLE')
-  })
-
-  it.each([
-    ['of root, 0755', 0, 0o755],
-    ['of ours, without the right to write', nobody, 0o500],
-  ])('%s can be opened and not written to', async (_title, owner, mode) => {
-    const directory = path.join(shared(), 'state')
-    fs.mkdirSync(directory)
-    fs.chownSync(directory, owner, owner)
-    fs.chmodSync(directory, mode)
-    expect(await openAsNobody(directory, 'String(store.current())')).toEqual({
-      outcome: 'undefined',
-    })
-    expect((await openAsNobody(directory)).code).toBe('ERR_STORE_UNWRITABLE')
-    expect(contents(directory)).toEqual([])
-  })
-
-  it('in the home of its user is read by root, who is told to change nothing', async () => {
-    const home = path.join(shared(), 'home')
-    const directory = path.join(home, 'state')
-    fs.mkdirSync(home, { mode: 0o755 })
-    fs.chownSync(home, nobody, nobody)
-    expect(await openAsNobody(directory)).toEqual({ outcome: 1 })
-    const store = await openCredentialStore(directory)
-    expect(store.pending()?.generation).toBe(1)
-    expect(() => store.begin()).toThrow(/another user/)
-  })
-
-  it('of root, in the home of another user, is refused to root', async () => {
-    const home = path.join(shared(), 'home')
-    fs.mkdirSync(path.join(home, 'state'), { recursive: true, mode: 0o755 })
-    fs.chownSync(home, nobody, nobody)
-    const error = await refusal(path.join(home, 'state'))
-    expect(error.code).toBe('ERR_STORE_UNSAFE')
-    expect(error.message).not.toContain('chown 0')
-  })
-
-  it('that root would have to make in the home of another user is refused', async () => {
-    const home = path.join(shared(), 'home')
-    fs.mkdirSync(home, { mode: 0o755 })
-    fs.chownSync(home, nobody, nobody)
-    expect((await refusal(path.join(home, 'state'))).code).toBe('ERR_STORE_UNSAFE')
-  })
-
-  it('that somebody else made between opening and writing is not written to', async () => {
-    const sticky = path.join(shared(), 'tmp')
-    fs.mkdirSync(sticky)
-    fs.chmodSync(sticky, 0o1777)
-    const directory = path.join(sticky, 'state')
-    const store = await openCredentialStore(directory)
-    fs.mkdirSync(directory)
-    fs.chownSync(directory, somebody, somebody)
-    expect(() => store.begin()).toThrow(expect.objectContaining({ name: 'CertvendError' }))
-    expect(contents(directory)).toEqual([])
-  })
-})
-
-const mountFails = notRoot ?? (canMount() ? undefined : 'tmpfs cannot be mounted here')
-function canMount(): boolean {
-  const probe = fs.mkdtempSync('/tmp/certvend-mount-')
-  try {
-    execFileSync('mount', ['-t', 'tmpfs', 'none', probe], { stdio: 'ignore' })
-    execFileSync('umount', [probe], { stdio: 'ignore' })
-    return true
-  } catch {
-    return false
-  } finally {
-    fs.rmdirSync(probe)
-  }
-}
-
-describe.skipIf(mountFails)(`a disk ${mountFails ?? ''}`, () => {
-  let base: string
-  const opened: CredentialStore[] = []
-  beforeAll(() => {
-    base = fs.mkdtempSync('/tmp/certvend-disk-')
-  })
-  afterAll(() => fs.rmdirSync(base))
-
-  /** A small file system, mounted until the test ends. */
-  function disk(options: string): (remount: string) => void {
-    execFileSync('mount', ['-t', 'tmpfs', '-o', `mode=700,${options}`, 'none', base])
-    onTestFinished(() => {
-      for (const store of opened.splice(0)) store.close()
-      execFileSync('umount', [base])
-    })
-    return (changed) => execFileSync('mount', ['-o', `remount,${changed}`, base])
-  }
-
-  it('that is read-only is read, and not written to', async () => {
-    const remount = disk('size=1m')
-    const directory = path.join(base, 'state')
-    const store = await openCredentialStore(directory)
-    opened.push(store)
-    const credential = (await obtain(store))()
-    store.close()
-    remount('ro')
-    const again = await openCredentialStore(directory)
-    expect(again.current()?.certificateId).toBe(credential.certificateId)
-    expect(() => again.begin()).toThrow(expect.objectContaining({ code: 'ERR_STORE_UNWRITABLE' }))
-  })
-
-  it('without room for another file loses nothing, at whichever file that is, and goes on when there is room', async () => {
-    const failures = new Set<string>()
-    for (let inodes = 2; inodes < 14; inodes++) {
-      execFileSync('mount', ['-t', 'tmpfs', '-o', `mode=700,nr_inodes=${inodes}`, 'none', base])
-      try {
-        failures.add(await enrollWithin(`at ${inodes} inodes`))
-      } finally {
-        for (const store of opened.splice(0)) store.close()
-        execFileSync('umount', [base])
-      }
-    }
-    // It failed before there was a key, between key and certificate, and in the end not at all.
-    expect(failures).toEqual(new Set(['no key', 'a key', 'done']))
-  })
-
-  async function enrollWithin(where: string): Promise<string> {
-    const directory = path.join(base, 'state')
-    const store = await openCredentialStore(directory)
-    opened.push(store)
-    const full = expect.objectContaining({ code: 'ERR_STORE_UNWRITABLE', remedy: 'operator' })
-    let reached = 'no key'
-    let key: string | undefined
-    try {
-      key = store.begin().privateKey.toPem()
-      reached = 'a key'
-      ;(await obtain(store))()
-      reached = 'done'
-    } catch (error) {
-      expect(error, where).toEqual(full)
-      expect((error as Error).message, where).toMatch(/ENOSPC/)
-      // Once all was written only the link was missing: then it may already be in use.
-      expect([undefined, key], where).toContain(store.current()?.privateKey.toPem())
-    }
-    execFileSync('mount', ['-o', 'remount,nr_inodes=1000', base])
-    // The same process goes on, with the same key if there was one.
-    if (!store.current()) (await obtain(store))()
-    if (key) expect(store.current()?.privateKey.toPem(), where).toBe(key)
-    store.close()
-    const again = await openCredentialStore(directory)
-    expect(again.current()?.certificateId, where).toBe(store.current()?.certificateId)
-    expect(
-      contents(directory).filter((name) => /(^|\/)\./.test(name)),
-      where,
-    ).toEqual([])
-    return reached
-  }
-
-  it('without room for a byte more keeps the key, and goes on when there is room', async () => {
-    disk('size=40k')
-    const directory = path.join(base, 'state')
-    const store = await openCredentialStore(directory)
-    opened.push(store)
-    const issue = await obtain(store)
-    const key = store.begin().privateKey.toPem()
-    const filler = fs.openSync(path.join(base, 'filler'), 'w')
-    expect(() => fs.writeFileSync(filler, Buffer.alloc(1 << 20))).toThrow(/ENOSPC/)
-    fs.closeSync(filler)
-    expect(issue).toThrow(
-      expect.objectContaining({
-        code: 'ERR_STORE_UNWRITABLE',
-        message: expect.stringMatching(/certificate\.pem \(ENOSPC\)/),
-      }),
-    )
-    expect(store.current()).toBeUndefined()
-    expect(contents(directory).filter((name) => name.endsWith('.pem'))).toEqual([
-      'generations/0000000001/private-key.pem',
-    ])
-    fs.rmSync(path.join(base, 'filler'))
-    expect(issue().privateKey.toPem()).toBe(key)
   })
 })
 
