@@ -28,7 +28,9 @@ export async function run(
     if (live.settled()) notify.ready()
   })
   let closeDoors: (() => void) | undefined
-  let releaseHangup = (): void => {}
+  // From the first moment: what hangs up before there is anything to reload must not end us.
+  let reload = async (): Promise<void> => {}
+  const releaseHangup = reloadOnHangup(() => void reload())
   try {
     let settings = await resolveSettings(flags, environment)
     const json = flags.json === true || !terminal.interactive
@@ -45,7 +47,7 @@ export async function run(
       await importToken(bootTokens, { stateDirectory, log })
 
     let again = new AbortController()
-    const reload = async (): Promise<void> => {
+    reload = async () => {
       const read = await readAgain(flags, environment, log)
       if (!read) return
       const matters = !isDeepStrictEqual(read.mqtt, settings.mqtt)
@@ -54,7 +56,6 @@ export async function run(
       // Who is online stays online, unless it is about how; everybody else tries at once.
       if (matters || live.document().connection !== 'online') again.abort()
     }
-    releaseHangup = reloadOnHangup(() => void reload())
 
     do {
       again = new AbortController()
