@@ -260,8 +260,13 @@ const held = (descriptor: number): Lock => {
   let open = true
   return {
     release() {
-      if (open) fs.closeSync(descriptor)
+      if (!open) return
       open = false
+      try {
+        fs.closeSync(descriptor)
+      } catch {
+        // The descriptor is gone whatever close(2) answers, and the lock with it.
+      }
     },
   }
 }
