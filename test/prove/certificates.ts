@@ -4,8 +4,8 @@
  */
 import {
   createHash,
+  createPrivateKey,
   createPublicKey,
-  generateKeyPairSync,
   type KeyObject,
   sign,
   X509Certificate,
@@ -47,7 +47,13 @@ function certificate(
   return new X509Certificate(sequence(body, ed25519, signature)).toString()
 }
 
-const ca = { name: 'Certvend prover CA', key: generateKeyPairSync('ed25519').privateKey }
+/** Known to all, so that processes agree on what a vending server would answer (RFC 8410 section 7). */
+const caKey = createPrivateKey({
+  key: Buffer.concat([Buffer.from('302e020100300506032b657004220420', 'hex'), Buffer.alloc(32, 7)]),
+  format: 'der',
+  type: 'pkcs8',
+})
+const ca = { name: 'Certvend prover CA', key: caKey }
 
 /** What a vending server would answer for `publicKey`; every part differs with `serial`. */
 export function issuedFor(publicKey: KeyObject, serial: number): Issued {

@@ -26,22 +26,30 @@ const keyDigest = (key: KeyObject): string =>
 
 /** The keys and credentials that took part, by their names. */
 export interface Cast {
-  /** Names a key that `begin` returned; the same key keeps its name. */
-  nameKey(key: KeyObject): string
-  /** A vending server's answer for a named key. */
+  /** Names a key that `begin` returned, by default K and the next number; it keeps its first name. */
+  nameKey(key: KeyObject, name?: string): string
+  /** A vending server's answer for a named key; always the same. */
   answer(key: KeyObject): Issued
   describe(store: CredentialStore): string
   /** What a program sees that resolves `current` and reads there: a credential, nothing, or worse. */
   read(root: string): string
 }
 
-export function createCast(): Cast {
-  const keys = new Map<string, string>()
+/** @param known keys named before, elsewhere; the next is K and one more. */
+export function createCast(known = 0): Cast {
+  const names = new Map<string, string>()
   const answers = new Map<string, Issued>()
-  const keyName = (key: KeyObject): string => keys.get(keyDigest(key)) ?? 'unknown key'
+  const keyName = (key: KeyObject): string => names.get(keyDigest(key)) ?? 'unknown key'
+  const answerFor = (key: KeyObject): Issued => {
+    const digest = keyDigest(key)
+    const answer = answers.get(digest) ?? issuedFor(key, Number(keyName(key).slice(1)))
+    answers.set(digest, answer)
+    return answer
+  }
   const whole = (credential: Credential): string => {
-    const name = keyName(credential.privateKey.publicKey)
-    const answer = answers.get(name)
+    const { publicKey } = credential.privateKey
+    const name = keyName(publicKey)
+    const answer = answers.get(keyDigest(publicKey))
     const same =
       answer !== undefined &&
       answer.certificateChain === credential.certificateChain &&
@@ -52,18 +60,12 @@ export function createCast(): Cast {
     return same ? `C${name.slice(1)}` : `mixed pair with ${name}`
   }
   return {
-    nameKey(key) {
+    nameKey(key, name = `K${known + names.size + 1}`) {
       const digest = keyDigest(key)
-      const name = keys.get(digest) ?? `K${keys.size + 1}`
-      keys.set(digest, name)
-      return name
+      if (!names.has(digest)) names.set(digest, name)
+      return keyName(key)
     },
-    answer(key) {
-      const name = keyName(key)
-      const answer = answers.get(name) ?? issuedFor(key, Number(name.slice(1)))
-      answers.set(name, answer)
-      return answer
-    },
+    answer: answerFor,
     describe(store) {
       const current = store.current()
       const pending = store.pending()
@@ -79,11 +81,11 @@ export function createCast(): Cast {
       try {
         const directory = fs.realpathSync(path.join(root, stateDirectory, 'current'))
         const text = (name: string): string => fs.readFileSync(path.join(directory, name), 'utf8')
-        const name = keyName(createPublicKey(createPrivateKey(text('private-key.pem'))))
-        const answer = answers.get(name)
+        const key = createPublicKey(createPrivateKey(text('private-key.pem')))
+        const answer = answers.get(keyDigest(key))
         return answer?.certificateChain === text('certificate.pem') &&
           answer.endpoint.trustAnchors.join('') === text('trust-anchors.pem')
-          ? `current C${name.slice(1)}`
+          ? `current C${keyName(key).slice(1)}`
           : 'a mixed pair'
       } catch (error) {
         const at = path.join(root, stateDirectory, 'current')
@@ -206,11 +208,12 @@ export function createJudge(workspace: string, cast: Cast): Judge {
   }
 
   function onward(store: CredentialStore): string[] {
+    const later = createCast() // what comes now is not of the life that is judged
     try {
-      finish(store, cast)
+      finish(store, later)
       const { publicKey } = store.begin().privateKey
-      cast.nameKey(publicKey)
-      const issued = store.issue(cast.answer(publicKey))
+      later.nameKey(publicKey)
+      const issued = store.issue(later.answer(publicKey))
       const promoted = store.promote()
       return promoted.generation === issued.generation ? [] : ['promoted another credential']
     } catch (error) {

@@ -104,7 +104,7 @@ const ownWritesOnly: Change = (operations) => {
   return operations.filter((one) => {
     if (one.do === 'sync') return written.delete(one.path)
     const name = 'to' in one ? one.to : one.path
-    written.add(one.do === 'write' ? name : path.dirname(name))
+    written.add(/^(write|chmod)$/.test(one.do) ? name : path.dirname(name))
     return true
   })
 }

@@ -2,10 +2,12 @@
  * `npm run prove`: the crash proof of the credential store, printed as two tables.
  *
  *     npm run prove                 the states a crash may leave; about a minute
- *     npm run prove -- --reality    also real kills, faults, full disks and power cuts; minutes
+ *     npm run prove -- --reality    also real kills, faults, full disks and power cuts; five minutes
  */
+import fs from 'node:fs'
 import { type CounterExample, proofModels } from './proof.ts'
-import { type Bite, proveAll, type Row } from './whole.ts'
+import { type Part, parts } from './reality.ts'
+import { type Bite, makeWorkspace, proveAll, type Row } from './whole.ts'
 
 const print = (line = ''): void => void process.stdout.write(`${line}\n`)
 const column = (value: unknown): string => String(value ?? '').padStart(10)
@@ -45,10 +47,45 @@ const { rows, bites, opened } = await proveAll(tell)
 const tried = rows.flatMap(({ states }) => Object.values(states)).reduce((a, b) => a + b, 0)
 const failing = rows.reduce((sum, { failures }) => sum + failures.length, 0)
 const missed = bites.filter(({ caught }) => !caught).length
-print()
 print(
-  `${tried} states tried (${opened} distinct), ${failing} failing; ` +
-    `${bites.length - missed} of ${bites.length} mistakes caught; ` +
-    `${Math.round((performance.now() - began) / 1000)} s`,
+  `\n${tried} states tried (${opened} distinct), ${failing} failing; ` +
+    `${bites.length - missed} of ${bites.length} mistakes caught; ${seconds(began)} s`,
 )
-if (failing > 0 || missed > 0) process.exitCode = 1
+
+const count = { passed: 0, failed: 0, skipped: 0 }
+for (const { failures } of rows) count[failures.length > 0 ? 'failed' : 'passed']++
+for (const { caught } of bites) count[caught ? 'passed' : 'failed']++
+
+if (process.argv.includes('--reality')) {
+  print('\nReal processes and real disks\n')
+  print(`${'tried'.padStart(8)}${'failing'.padStart(9)}${'s'.padStart(6)}`)
+  const workspace = makeWorkspace()
+  for (const part of parts) await realise(part, workspace)
+  fs.rmSync(workspace, { recursive: true })
+}
+
+async function realise({ name, run, missing }: Part, workspace: string): Promise<void> {
+  const reason = await missing?.(workspace)
+  if (reason !== undefined) {
+    count.skipped++
+    print(`${'skipped'.padStart(8)}${''.padStart(15)}  ${name}: ${reason}`)
+    return
+  }
+  const start = performance.now()
+  const { tried, failures, detail } = await run(workspace)
+  count[failures.length > 0 ? 'failed' : 'passed']++
+  const numbers = [
+    String(tried).padStart(8),
+    String(failures.length).padStart(9),
+    String(seconds(start)).padStart(6),
+  ]
+  print(`${numbers.join('')}  ${name}${detail ? `: ${detail}` : ''}`)
+  for (const failure of failures.slice(0, 10)) print(`                           ${failure}`)
+}
+
+function seconds(since: number): number {
+  return Math.round((performance.now() - since) / 1000)
+}
+
+print(`\nprove: ${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`)
+if (count.failed > 0) process.exitCode = 1

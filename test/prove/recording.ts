@@ -6,6 +6,7 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
+import { plainName } from './tree.ts'
 
 /** One operation; paths are relative to the disk's root. */
 export type Operation =
@@ -189,11 +190,9 @@ export function record<T>(
   }
 }
 
-const letters = /\.([a-z0-9.-]+)\.[0-9a-f]{16}(?=\/|$)/g
-
 /** One line for people; random parts of names are left out. */
 export function sentence(operation: Operation): string {
-  const plain = (name: string): string => (name || '.').replace(letters, '.$1.*')
+  const plain = (name: string): string => name.split('/').map(plainName).join('/') || '.'
   switch (operation.do) {
     case 'rename':
     case 'link':

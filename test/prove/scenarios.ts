@@ -40,9 +40,10 @@ const requestRecord = (attempts: number): RequestRecord => ({
   attempts,
 })
 
+/** One step; what is made up in it depends on `serial` only. */
 type Step = (store: CredentialStore, cast: Cast, serial: number) => void
 
-const steps = {
+export const steps = {
   begin: (store, cast) => {
     cast.nameKey(store.begin().privateKey.publicKey)
   },
@@ -96,6 +97,13 @@ export const scenarios: readonly Scenario[] = [
     prelude: ['begin', 'issue', 'begin', 'issue'],
     steps: ['discard', 'begin', 'issue', 'promote'],
   },
+]
+
+/** What real processes live through under kills and faults. */
+export const realScenarios: readonly Scenario[] = [
+  { name: 'first boot', prelude: [], steps: ['begin', 'issue'] },
+  { name: 'renewal', prelude: ['begin', 'issue'], steps: ['begin', 'issue', 'promote'] },
+  { name: 'discard', prelude: ['begin', 'issue', 'begin'], steps: ['discard'] },
 ]
 
 /** Lives through `scenario` in a directory below `workspace`. */
