@@ -6,6 +6,14 @@ import { damages } from './damages.ts'
 import { mistakes } from './mistakes.ts'
 import { record } from './recording.ts'
 import { scenarios } from './scenarios.ts'
+import {
+  mistakesTable,
+  openingTable,
+  readTable,
+  statesTable,
+  storeDocument,
+  wearTable,
+} from './tables.ts'
 import { makeWorkspace, type Proof, proveAll } from './whole.ts'
 
 let proof: Proof
@@ -35,6 +43,27 @@ describe('a crash of the credential store', () => {
       expect(proof.bites[index]).toMatchObject({ mistake: name, caught: expect.anything() })
     },
   )
+})
+
+describe('docs/store.md (npm run prove -- --tables)', () => {
+  const text = fs.readFileSync(storeDocument, 'utf8')
+
+  test('counts the states that were tried', () => {
+    expect(readTable(text, 'states')).toBe(statesTable(proof))
+  })
+
+  test('names the mistakes that are caught, and what opening shows of each damage', () => {
+    expect(readTable(text, 'mistakes')).toBe(mistakesTable())
+    expect(readTable(text, 'opening')).toBe(openingTable())
+  })
+
+  test('counts what is written, and that an idle day writes nothing', async () => {
+    const workspace = makeWorkspace()
+    const wear = await wearTable(workspace)
+    expect(readTable(text, 'wear')).toBe(wear)
+    expect(wear).toMatch(/idle day after \| 0 \| 0 \| 0 \| 0 \|/)
+    fs.rmSync(workspace, { recursive: true })
+  })
 })
 
 describe('the recorder', () => {

@@ -3,10 +3,20 @@
  *
  *     npm run prove                 the states a crash may leave; about a minute
  *     npm run prove -- --reality    also real kills, faults, full disks and power cuts; five minutes
+ *     npm run prove -- --tables     writes the tables of docs/store.md anew
  */
 import fs from 'node:fs'
 import { type CounterExample, proofModels } from './proof.ts'
 import { type Part, parts } from './reality.ts'
+import {
+  mistakesTable,
+  openingTable,
+  replaceTable,
+  statesTable,
+  storeDocument,
+  type TableName,
+  wearTable,
+} from './tables.ts'
 import { type Bite, makeWorkspace, proveAll, type Row } from './whole.ts'
 
 const print = (line = ''): void => void process.stdout.write(`${line}\n`)
@@ -85,6 +95,22 @@ async function realise({ name, run, missing }: Part, workspace: string): Promise
 
 function seconds(since: number): number {
   return Math.round((performance.now() - since) / 1000)
+}
+
+if (process.argv.includes('--tables')) {
+  const workspace = makeWorkspace()
+  const tables = {
+    states: statesTable({ rows, bites, opened }),
+    mistakes: mistakesTable(),
+    wear: await wearTable(workspace),
+    opening: openingTable(),
+  }
+  let text = fs.readFileSync(storeDocument, 'utf8')
+  for (const [name, content] of Object.entries(tables))
+    text = replaceTable(text, name as TableName, content)
+  fs.writeFileSync(storeDocument, text)
+  fs.rmSync(workspace, { recursive: true })
+  print(`\n${storeDocument} written`)
 }
 
 print(`\nprove: ${count.passed} passed, ${count.failed} failed, ${count.skipped} skipped`)
