@@ -19,6 +19,12 @@ describe.each(ways)('%s', (_name, out) => {
       /user and password/,
     ],
     [
+      'does not accept the credentials, as tinyproxy puts it',
+      'HTTP/1.1 401 Unauthorized\r\nContent-Type: text/html\r\n\r\n<html>',
+      /refused CONNECT \(401\): it does not accept the credentials$/,
+      /user and password/,
+    ],
+    [
       'wants a scheme that is not spoken here',
       `HTTP/1.1 407 No\r\n${ntlm}\r\n`,
       /refused CONNECT \(407\): it wants Negotiate or NTLM$/,

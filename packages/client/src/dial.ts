@@ -41,7 +41,8 @@ export interface DialOptions extends ProxyOptions {
 
 /**
  * How long one address is tried before the next, in milliseconds. Node abandons an attempt where
- * RFC 8305 lets it run on beside the next, so its default of 250 ms never gets through a slow link.
+ * RFC 8305 lets it run on beside the next: by its default of 250 ms every address but the last is
+ * lost over a slow link, and the last is of the family that was not preferred.
  */
 const attemptMs = 2000
 

@@ -126,21 +126,22 @@ function judgeAnswer(
     )
   const { status, fields } = answer
   if (status >= 200 && status < 300) return
-  if (status === 407) {
+  // tinyproxy says 401 to credentials that it does not accept.
+  if (status === 407 || status === 401) {
     const schemes = schemesOf(fields.get('proxy-authenticate') ?? [])
     const basic = schemes.length === 0 || schemes.some((one) => one.toLowerCase() === 'basic')
     if (!basic)
       throw refuse(
-        `refused CONNECT (407): it wants ${schemes.join(' or ')}`,
+        `refused CONNECT (${status}): it wants ${schemes.join(' or ')}`,
         'only Basic credentials are spoken here: let this device through without, or by Basic',
       )
     throw authorized
       ? refuse(
-          'refused CONNECT (407): it does not accept the credentials',
+          `refused CONNECT (${status}): it does not accept the credentials`,
           "check user and password in the proxy's URL; special characters must be percent-encoded",
         )
       : refuse(
-          'refused CONNECT (407): it wants credentials',
+          `refused CONNECT (${status}): it wants credentials`,
           "put them into the proxy's URL, http://USER:PASSWORD@HOST:PORT, percent-encoded",
         )
   }

@@ -32,6 +32,8 @@ export interface LabOptions {
   readonly ports?: { readonly vending?: number; readonly mqtt?: number }
   /** Address to listen on; `127.0.0.1` by default. */
   readonly address?: string
+  /** What devices know both servers as, in their certificates too; `localhost` by default. */
+  readonly host?: string
   /** Policy time of the vending machine and the broker; TLS itself uses the system's. */
   readonly clock?: Clock
   readonly log?: Log
@@ -78,7 +80,7 @@ export interface LabDevice {
 }
 
 export interface Lab {
-  /** `https://localhost:<port>`. */
+  /** `https://<host>:<port>`. */
   readonly vendingUrl: string
   /** The intermediate to pin, PEM. */
   readonly pins: string
@@ -101,14 +103,16 @@ export interface Lab {
 }
 
 export interface FrontDoor {
-  /** `https://localhost:<port>`. */
+  /** `https://<host>:<port>`. */
   readonly vendingUrl: string
   close(): Promise<void>
 }
 
 /** Starts a lab. Rejects with the socket's error, such as `EADDRINUSE`. */
 export async function startLab(options: LabOptions = {}): Promise<Lab> {
-  const { clock = systemClock, address = '127.0.0.1', ports = {}, log = silent } = options
+  const { clock = systemClock, address = '127.0.0.1', host = 'localhost' } = options
+  const { ports = {}, log = silent } = options
+  const names = [...new Set([host, 'localhost', '127.0.0.1'])]
   const pki = await makeLabPki()
   const registry = openLibsqlRegistry(options.registryPath ?? ':memory:')
   const broker = await openBroker({
@@ -117,13 +121,13 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
     address,
     port: ports.mqtt ?? 0,
     deviceCa: [pki.deviceCa.certificate],
-    tls: identityOptions(await pki.issueServer({ issuer: pki.brokerCa, sends: [] })),
+    tls: identityOptions(await pki.issueServer({ issuer: pki.brokerCa, sends: [], names })),
   }).catch(async (error: unknown) => {
     await registry.close()
     throw error
   })
   const trustAnchors = [pki.brokerCa.certificate]
-  const endpoint: Endpoint = { host: 'localhost', port: broker.port, trustAnchors }
+  const endpoint: Endpoint = { host, port: broker.port, trustAnchors }
   const { certificateValidityMs: validityMs, failures } = options
   const machine = createHandler({
     registry,
@@ -146,7 +150,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
   const open = async (identity: ServerIdentity, port = 0): Promise<FrontDoor> => {
     const listener = await listen(handler, { tls: identityOptions(identity), address, port })
     const door: FrontDoor = {
-      vendingUrl: `https://localhost:${listener.port}`,
+      vendingUrl: `https://${host}:${listener.port}`,
       async close() {
         if (doors.delete(door)) await listener.close(0)
       },
@@ -162,7 +166,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
 
   let main: FrontDoor
   try {
-    main = await open(await pki.issueServer({ issuer: pki.intermediate }), ports.vending)
+    main = await open(await pki.issueServer({ issuer: pki.intermediate, names }), ports.vending)
   } catch (error) {
     await close()
     throw error
@@ -173,7 +177,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
     vendingUrl: main.vendingUrl,
     pins: pki.intermediate.certificate,
     pki,
-    mqtt: Object.assign(broker, { host: 'localhost', trustAnchors }),
+    mqtt: Object.assign(broker, { host, trustAnchors }),
     registry,
     requests,
     async addDevice(serial, { token: given, ...description } = {}) {
@@ -186,7 +190,7 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
       if (outcome !== 'added') throw new RangeError(`${deviceSerial}: ${outcome}`)
       return { deviceSerial, token }
     },
-    serveUnderSibling: async () => open(await pki.issueServer({ issuer: pki.sibling })),
+    serveUnderSibling: async () => open(await pki.issueServer({ issuer: pki.sibling, names })),
     serveWith: (identity) => open(identity),
     close: () => (closing ??= close()),
   }
