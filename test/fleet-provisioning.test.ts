@@ -256,7 +256,6 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
       random: () => 0.999,
       log: (line) => void (line.event === 'enroll.retry' && waits.push(line.waitMs)),
     })
-    // On a slow machine an honest answer may come too late as well, and is asked for again.
     expect(waits.slice(0, 5).map(Math.ceil)).toEqual([2, 4, 8, 16, 32])
     expect(door.knocks).toHaveLength(waits.length + 1) // a session of its own for each
     store.close()
