@@ -68,6 +68,19 @@ describe.each(ways)('%s', (_name, out) => {
       await out.open(port, { proxy: at(way) })
     })
 
+    it('asks for its protocol by ALPN, and for its name by SNI, inside the tunnel', async () => {
+      const asked: unknown[] = []
+      const { port } = await server(undefined, [], {
+        ALPNCallback(hello) {
+          asked.push(hello)
+          return hello.protocols[0]
+        },
+      })
+      await out.open(port, { proxy: at(await proxy()) })
+      const protocol = host === 'mqtt.example' ? 'x-amzn-mqtt-ca' : 'http/1.1'
+      expect(asked).toEqual([{ servername: host, protocols: [protocol] }])
+    })
+
     it('understands an answer that comes byte by byte', async () => {
       const { port } = await server()
       const way = await proxy({

@@ -3,6 +3,7 @@
  * speaks just enough of both protocols. Its names are known to the proxy only.
  */
 import type net from 'node:net'
+import type { TlsOptions } from 'node:tls'
 import {
   type CertvendError,
   type Credential,
@@ -71,12 +72,13 @@ export const credential = (port: number, host: string = mqtt.host): Credential =
 export async function server(
   identity: Certified = leaf,
   chain: readonly Certified[] = [],
+  tls: TlsOptions = {},
   address = '127.0.0.1',
 ): Promise<Peer> {
   const { certificate } = inter
   const reply = JSON.stringify({ deviceCa: [certificate], trustAnchors: [certificate] })
   const answer = http(200, { 'content-type': 'application/json' }, reply)
-  const peer = await listen(identity, chain, eitherProtocol(answer), { address })
+  const peer = await listen(identity, chain, eitherProtocol(answer), { tls, address })
   onTestFinished(() => peer.close())
   return peer
 }

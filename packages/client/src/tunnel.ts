@@ -159,7 +159,8 @@ function judgeAnswer(
       `refused CONNECT to ${target} (${status})`,
       `allow ${target} on the proxy; many let CONNECT go to port 443 only, where AWS IoT Core answers MQTT with ALPN x-amzn-mqtt-ca`,
     )
-  if (status === 502 || status === 503 || status === 504)
+  // Squid says 500 or 503 to a name that it does not find.
+  if (status === 500 || (status >= 502 && status <= 504))
     throw refuse(
       `cannot reach ${target} (${status})`,
       "look at the proxy's own way out: its DNS, its route, its firewall",
