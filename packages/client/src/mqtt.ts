@@ -90,6 +90,7 @@ export const openSession: Transport = async (credential, options) => {
   })
   const onAbort = (): void => void close()
   signal?.addEventListener('abort', onAbort, { once: true })
+  if (signal?.aborted) onAbort() // an acknowledgement that came with CONNACK may have led to it
 
   async function close(): Promise<void> {
     if (!closing) {
