@@ -309,6 +309,10 @@ function clientOptions(credential: Credential, options: SessionOptions): IClient
     queueQoSZero: false,
     writeCache: false, // a table of 65 536 buffers otherwise
     connectTimeout: (options.deadlineMs ?? 30_000) + 60_000, // the deadline is ours
+    // Without it MQTT 5 forgets a session with its connection; the server has its own upper bound.
+    ...(options.protocol === '5' && options.clean === false
+      ? { properties: { sessionExpiryInterval: 0xffff_ffff } }
+      : {}),
     ...(will
       ? {
           will: {
