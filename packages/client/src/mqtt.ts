@@ -65,6 +65,10 @@ export const openSession: Transport = async (credential, options) => {
     )
   })
 
+  let largest = Number.POSITIVE_INFINITY
+  client.once('connect', ({ properties }) => {
+    largest = properties?.maximumPacketSize ?? largest
+  })
   const sessionPresent = await answered(line, patience, { place, secured: true, now })
 
   let over: SessionEnd | undefined
@@ -132,6 +136,11 @@ export const openSession: Transport = async (credential, options) => {
         within?.throwIfAborted()
         if (over || closing) return reject(endError(over ?? { reason: 'closed' }))
         const bytes = typeof payload === 'string' ? payload : Buffer.from(payload)
+        // MQTT 5 section 3.2.2.3.6: it would end the session, and be sent again by the next.
+        if (Buffer.byteLength(topic) + Buffer.byteLength(bytes) + mostHeader > largest)
+          return reject(
+            requestRefused(`${place} takes packets of at most ${largest} bytes`, undefined),
+          )
         const onGivenUp = (): void => settle(within?.reason)
         const settle = (error?: unknown): void => {
           within?.removeEventListener('abort', onGivenUp)
@@ -173,6 +182,9 @@ export const openSession: Transport = async (credential, options) => {
     },
   } satisfies Session
 }
+
+/** Bytes of a PUBLISH besides its topic and payload, at most, as we send it. */
+const mostHeader = 10
 
 const isHeld = (outbox: Outbox, settle: unknown): boolean => {
   for (const held of outbox.values()) if (held.settle === settle) return true
