@@ -2,8 +2,10 @@
  * What arrives on a session, shared out among its subscriptions, with back-pressure.
  *
  * `deliver` resolves when every matching subscription has room; only then is the message
- * acknowledged and the next one read.
+ * acknowledged and the next one read. A resumed session brings messages before its program has
+ * subscribed again: they wait a while for that.
  */
+import { type Clock, systemClock } from './clock.ts'
 import type { Message } from './session.ts'
 
 export interface Inbox {
@@ -19,6 +21,8 @@ export interface Subscription extends AsyncIterableIterator<Message, undefined> 
 
 /** Messages held for a consumer before the server is slowed. */
 const room = 16
+/** How long what nobody has subscribed to yet waits for that, counted from the first, in milliseconds. */
+const unclaimedMs = 10_000
 
 /** Whether a topic filter matches a topic name (MQTT 3.1.1 section 4.7). */
 export function matches(filter: string, topic: string): boolean {
@@ -39,24 +43,59 @@ interface Queue {
   end(): void
 }
 
-export function openInbox(): Inbox {
+export function openInbox(clock: Clock = systemClock): Inbox {
   const queues = new Set<Queue>()
-  let closed = false
+  /** Filters whose readers have gone; the server goes on sending. */
+  const left = new Set<string>()
+  const closing = new AbortController()
+  let waiting: (() => void)[] = []
+  let patience: Promise<void> | undefined
+  let patient = true
+
+  const isAwaited = ({ topic }: Message): boolean =>
+    patient && ![...left].some((filter) => matches(filter, topic))
+  /** Resolves when a subscription opens, or it was waited long enough. */
+  const change = (): Promise<void> => {
+    patience ??= clock
+      .wait(unclaimedMs, closing.signal)
+      .catch(() => {})
+      .then(() => {
+        patient = false
+      })
+    return Promise.race([patience, new Promise<void>((resolve) => waiting.push(resolve))])
+  }
+  const wake = (): void => {
+    for (const resolve of waiting) resolve()
+    waiting = []
+  }
+
   return {
     async deliver(message) {
-      const waits = [...queues]
-        .filter(({ filter }) => matches(filter, message.topic))
-        .map((queue) => queue.push(message))
-      await Promise.all(waits)
+      const matching = (): Queue[] =>
+        [...queues].filter(({ filter }) => matches(filter, message.topic))
+      let found = matching()
+      while (found.length === 0 && isAwaited(message)) {
+        await change()
+        found = matching()
+      }
+      await Promise.all(found.map((queue) => queue.push(message)))
     },
     open(filter) {
-      const { queue, subscription } = openQueue(filter, () => queues.delete(queue))
-      if (closed) queue.end()
+      const { queue, subscription } = openQueue(filter, () => {
+        queues.delete(queue)
+        left.add(filter)
+        wake()
+      })
+      left.delete(filter)
+      if (closing.signal.aborted) queue.end()
       else queues.add(queue)
+      wake()
       return subscription
     },
     close() {
-      closed = true
+      patient = false
+      closing.abort()
+      wake()
       for (const queue of queues) queue.end()
       queues.clear()
     },

@@ -39,7 +39,7 @@ export const openSession: Transport = async (credential, options) => {
   const patience = { signal, deadlineMs, deadline: AbortSignal.timeout(deadlineMs) }
   const { socket, place } = await dialBroker(credential, patience, { ...options, now })
   const outbox: Outbox = options.outbox ?? new Map()
-  const inbox = openInbox()
+  const inbox = openInbox(clock)
   const line = openLine(socket, credential, options, outbox)
   const { client } = line
 
