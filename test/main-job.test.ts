@@ -16,6 +16,7 @@ import {
 } from '@certvend/client'
 import { type Lab, startLab } from '@certvend/server/lab'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { credentialFor } from './device.ts'
 import { mosquittoMissing, startMosquitto } from './mosquitto.ts'
 import { certify } from './pki.ts'
 import { temporaryDirectory } from './temporary.ts'
@@ -96,12 +97,7 @@ describe.skipIf(mosquittoMissing)('mosquitto with require_certificate', () => {
       expect(broker.log).toContain(`as ${credential.thingName}`)
 
       const stranger = await certify('stranger', { issuer: root })
-      const refused = connect({
-        ...credential,
-        certificateChain: stranger.certificate,
-        privateKey: { ...credential.privateKey, toPem: () => stranger.privateKey },
-        endpoint,
-      })
+      const refused = connect(credentialFor(stranger, endpoint))
       await expect(refused).rejects.toMatchObject({ code: 'ERR_CREDENTIAL_REFUSED' })
     } finally {
       await broker.close()

@@ -17,7 +17,13 @@ import { abandon, freeIdentifier, type Outbox } from './outbox.ts'
 import { outgoingStore } from './outgoing-store.ts'
 import type { Patience } from './patience.ts'
 import { type Circumstances, refused, socketFailure } from './refusal.ts'
-import type { Session, SessionEnd, SessionOptions, Transport } from './session.ts'
+import {
+  judgeOwn,
+  type Session,
+  type SessionEnd,
+  type SessionOptions,
+  type Transport,
+} from './session.ts'
 import { parseTrustAnchors } from './trust.ts'
 
 const closedByUs = (): CertvendError =>
@@ -31,11 +37,7 @@ export const openSession: Transport = async (credential, options) => {
   const { clock = systemClock, signal, deadlineMs = 30_000 } = options
   signal?.throwIfAborted()
   const now = clock.now()
-  if (credential.notAfter < now)
-    throw new CertvendError(
-      'ERR_CREDENTIAL_EXPIRED',
-      `the certificate expired on ${credential.notAfter.toISOString()}; this device's clock says ${now.toISOString()}`,
-    )
+  judgeOwn(credential, now)
   const patience = { signal, deadlineMs, deadline: AbortSignal.timeout(deadlineMs) }
   const { socket, place } = await dialBroker(credential, patience, { ...options, now })
   const outbox: Outbox = options.outbox ?? new Map()

@@ -2,9 +2,10 @@
  * Sessions: one MQTT connection made with one credential. `connect` attempts once; the loop around
  * it is in `stay.ts`.
  */
+import { carries, readCertificates } from './certificate.ts'
 import type { Clock } from './clock.ts'
 import type { Credential } from './credential.ts'
-import type { CertvendError } from './errors.ts'
+import { CertvendError } from './errors.ts'
 import type { Outbox } from './outbox.ts'
 import type { ProxyOptions } from './proxy.ts'
 
@@ -91,7 +92,8 @@ export type Transport = (credential: Credential, options: SessionOptions) => Pro
  * Opens one session, attempting once.
  *
  * @throws {CertvendError} `ERR_NETWORK`, `ERR_PROXY`, `ERR_TIMEOUT`, `ERR_CLOCK`, `ERR_SERVER_UNTRUSTED`,
- *   `ERR_CREDENTIAL_EXPIRED`, `ERR_CREDENTIAL_REFUSED`, `ERR_SESSION_REFUSED`; or the signal's reason
+ *   `ERR_CREDENTIAL_EXPIRED`, `ERR_CREDENTIAL_REFUSED`, `ERR_CERTIFICATE_MISMATCH`,
+ *   `ERR_KEY_UNAVAILABLE`, `ERR_SESSION_REFUSED`; or the signal's reason
  */
 export async function connect(
   credential: Credential,
@@ -100,4 +102,23 @@ export async function connect(
   options.signal?.throwIfAborted()
   const transport = options.transport ?? (await import('./mqtt.ts')).openSession
   return transport(credential, options)
+}
+
+/**
+ * For transports: refuses, before anything is sent, what no server can accept.
+ *
+ * @throws {CertvendError} `ERR_CREDENTIAL_EXPIRED`, `ERR_CERTIFICATE_MISMATCH`
+ */
+export function judgeOwn({ notAfter, certificateChain, privateKey }: Credential, now: Date): void {
+  if (notAfter < now)
+    throw new CertvendError(
+      'ERR_CREDENTIAL_EXPIRED',
+      `the certificate expired on ${notAfter.toISOString()}; this device's clock says ${now.toISOString()}`,
+    )
+  const [endEntity] = readCertificates(certificateChain)
+  if (!endEntity || !carries(endEntity, privateKey.publicKey))
+    throw new CertvendError(
+      'ERR_CERTIFICATE_MISMATCH',
+      "the certificate of this credential is for another key than the credential's",
+    )
 }
