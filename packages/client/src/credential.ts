@@ -28,8 +28,8 @@ export interface CredentialParts {
   readonly thingName: string
   /** PEM, end entity first; with its CA after it where the MQTT server needs that. */
   readonly certificateChain: string
-  /** PEM: PKCS#8, PKCS#1 or SEC 1, not encrypted. */
-  readonly privateKey: string
+  /** PEM: PKCS#8, PKCS#1 or SEC 1, not encrypted; or a key in a token, by `openPkcs11Key`. */
+  readonly privateKey: string | StoredKey
   readonly endpoint: Endpoint
   /** Default: the thing name. */
   readonly deviceSerial?: string
@@ -50,7 +50,7 @@ export function createCredential({
 }: CredentialParts): Credential {
   const chain = readCertificates(certificateChain)
   const endEntity = chain[0]!
-  const key = readKey(privateKey)
+  const key = typeof privateKey === 'string' ? readKey(privateKey) : privateKey
   if (!carries(endEntity, key.publicKey))
     throw new TypeError('the private key is not the one of the first certificate')
   return {

@@ -172,7 +172,7 @@ function applicant(
   return async () => {
     signal?.throwIfAborted()
     const before = store.pending()
-    const pending = store.begin(options.keyAlgorithm)
+    const pending = store.begin(options.key ?? options.keyAlgorithm)
     if (pending.generation !== before?.generation)
       log({ event: 'enroll.key', generation: pending.generation })
     const { privateKey: key } = pending
@@ -180,7 +180,7 @@ function applicant(
       held = undefined
     if (held?.asked && expected !== undefined) {
       const { certificateChain } = held.issued
-      const parts = { thingName: expected, certificateChain, privateKey: key.toPem(), endpoint }
+      const parts = { thingName: expected, certificateChain, privateKey: key, endpoint }
       if (await opens(createCredential(parts), connection)) return keep(expected, held)
     }
 
