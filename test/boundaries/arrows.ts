@@ -187,8 +187,8 @@ export const arrows: readonly Rule[] = [
   ),
   onlyIn(
     'aws-iot-device-sdk-v2',
-    ['packages/client/src/aws-iot.ts'],
-    'an optional peer with native code: who does not import aws-iot.ts does not need it',
+    ['packages/client/src/aws-crt.ts'],
+    'an optional peer with native code: one file knows it, and loads it when a connection is opened',
   ),
   onlyIn(
     'libsql',
@@ -204,6 +204,50 @@ export const arrows: readonly Rule[] = [
     'packages/client/src/https.ts',
     'a boot with a stored credential sends nothing, so it must not pay for undici',
   ),
+  {
+    name: 'aws-crt.ts loads the SDK by import() only',
+    because:
+      'where it is not installed, or has no binary, that is said in words and not by a loader',
+    breaches: each(
+      (path) => path === 'packages/client/src/aws-crt.ts',
+      (source) =>
+        importsOf(
+          source,
+          (specifier, { form }) =>
+            isFrom(specifier, 'aws-iot-device-sdk-v2') && form !== 'dynamic' && form !== 'type',
+        ),
+    ),
+    broken: [{ 'packages/client/src/aws-crt.ts': `import { io } from 'aws-iot-device-sdk-v2'` }],
+    kept: {
+      'packages/client/src/aws-crt.ts': `import type { io } from 'aws-iot-device-sdk-v2'\nawait import('aws-iot-device-sdk-v2')`,
+    },
+  },
+  {
+    name: 'aws-iot.ts is loaded by whoever asks for it, and by nobody else',
+    because:
+      'who imports @certvend/client must not meet native code, which 32-bit ARM does not have',
+    breaches: each(
+      (path) =>
+        inPackage('client', 'agent')(path) && !/\/src\/aws-(iot|crt|refusal)\.ts$/.test(path),
+      (source) =>
+        importsOf(
+          source,
+          (specifier, { form }) =>
+            /\/aws-(iot|crt)(\.ts)?$/.test(specifier) &&
+            form !== 'type' &&
+            !(form === 'dynamic' && specifier === '@certvend/client/aws-iot'),
+        ),
+    ),
+    broken: [
+      { 'packages/client/src/index.ts': `export { openSession } from './aws-iot.ts'` },
+      { 'packages/client/src/session.ts': `await import('./aws-iot.ts')` },
+      { 'packages/agent/src/online.ts': `import { openSession } from '@certvend/client/aws-iot'` },
+    ],
+    kept: {
+      'packages/client/src/aws-iot.ts': `import { openLine } from './aws-crt.ts'`,
+      'packages/agent/src/online.ts': `await import('@certvend/client/aws-iot')`,
+    },
+  },
   lazily(
     'packages/client/src/mqtt.ts',
     'a program that only enrolls, or brings its own transport, must not pay for MQTT.js',
