@@ -1,0 +1,42 @@
+/**
+ * Looks at the command line and the environment of every process, over and over, for a secret that it
+ * is told on standard input. Ends with standard input's second line; prints what it saw as JSON.
+ */
+import { readdirSync, readFileSync } from 'node:fs'
+import { createInterface } from 'node:readline'
+
+const lines = createInterface({ input: process.stdin })
+const read = (file) => {
+  try {
+    return readFileSync(file, 'latin1')
+  } catch {
+    return '' // gone, or not ours
+  }
+}
+const seen = new Set()
+const hits = new Set()
+let secret
+let rounds = 0
+
+function look() {
+  rounds++
+  for (const pid of readdirSync('/proc')) {
+    if (!/^\d+$/.test(pid)) continue
+    const line = read(`/proc/${pid}/cmdline`)
+    if (/^openssl/.test(line)) seen.add(pid)
+    if (line.includes(secret)) hits.add(line.replaceAll('\0', ' '))
+    if (read(`/proc/${pid}/environ`).includes(secret)) hits.add(`environment of ${line}`)
+  }
+  setImmediate(look)
+}
+
+lines.on('line', (line) => {
+  if (secret === undefined) {
+    secret = line
+    look()
+    console.log('looking')
+    return
+  }
+  console.log(JSON.stringify({ rounds, openssl: seen.size, hits: [...hits] }))
+  process.exit()
+})
