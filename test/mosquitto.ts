@@ -27,6 +27,8 @@ export interface MosquittoOptions {
   /** Whose client certificates it admits. */
   readonly deviceCa: Certified
   readonly tlsVersion?: 'tlsv1.2' | 'tlsv1.3'
+  /** Whom `deviceCa` has revoked, PEM. */
+  readonly crl?: string
   /** Lines of an access control list; `%u` is the certificate's common name. */
   readonly acl?: readonly string[]
 }
@@ -51,6 +53,7 @@ export async function startMosquitto(options: MosquittoOptions): Promise<Mosquit
     'require_certificate true',
     'use_identity_as_username true',
     ...(options.tlsVersion ? [`tls_version ${options.tlsVersion}`] : []),
+    ...(options.crl ? [`crlfile ${file('crl.pem', options.crl)}`] : []),
     ...(options.acl ? [`acl_file ${file('acl', `${options.acl.join('\n')}\n`)}`] : []),
   ]
   const broker = spawn(program as string, ['-c', file('mosquitto.conf', `${config.join('\n')}\n`)])

@@ -107,6 +107,22 @@ export async function certify(name: string, options: CertificateOptions = {}): P
   }
 }
 
+/** A revocation list of `issuer`, PEM. */
+export async function revoke(issuer: Certified, revoked: readonly Certified[]): Promise<string> {
+  const crl = await x509.X509CrlGenerator.create({
+    issuer: `CN=${issuer.name}`,
+    signingKey: issuer.keys.privateKey as never,
+    signingAlgorithm: { name: 'ECDSA', hash: 'SHA-256' },
+    thisUpdate: longAgo,
+    nextUpdate: farAhead,
+    entries: revoked.map(({ certificate }) => ({
+      serialNumber: new x509.X509Certificate(certificate).serialNumber,
+      revocationDate: longAgo,
+    })),
+  })
+  return pem('X509 CRL', new Uint8Array(crl.rawData))
+}
+
 /** permittedSubtrees (0xa0) or excludedSubtrees (0xa1) of one dNSName. */
 function nameConstraints(subtrees: number, name: string): x509.Extension {
   const domain = Buffer.from(name)
