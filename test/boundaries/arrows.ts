@@ -253,6 +253,10 @@ export const arrows: readonly Rule[] = [
     'a program that only enrolls, or brings its own transport, must not pay for MQTT.js',
   ),
   lazily(
+    'packages/client/src/aws-credentials.ts',
+    'it has a subpath of its own: whoever does not call AWS must not load it',
+  ),
+  lazily(
     'packages/client/src/fleet-provisioning.ts',
     'it has a subpath of its own: whoever does not use Fleet Provisioning must not load it',
   ),

@@ -1,5 +1,6 @@
 /** argv → command → exit code. */
 import { Command, CommanderError, Option } from 'commander'
+import { type AwsFlags, awsCredentials } from './commands/aws-credentials.ts'
 import { configCheck } from './commands/config.ts'
 import { enroll } from './commands/enroll.ts'
 import { importTokenFrom } from './commands/import-token.ts'
@@ -143,6 +144,22 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .action(async (file: string | undefined, flags: Flags) =>
       settle(await importTokenFrom(file, flags, terminal)),
     )
+  const aws = root
+    .command('aws-credentials')
+    .description('temporary AWS credentials of this device, for any AWS SDK')
+    .allowExcessArguments(false)
+  aws.copyInheritedSettings(root).helpOption('--help', 'print this help')
+  aws
+    .requiredOption('--endpoint <host>', "the account's credentials provider")
+    .requiredOption('--role-alias <name>', 'role alias in AWS IoT that points to the role')
+    .option('--ca <file>', 'CAs (PEM) that vouch for it; default: Amazon Root CA 1 and 3')
+  for (const name of place) aws.addOption(options[name])
+  aws
+    .addHelpText(
+      'after',
+      '\nPrints the JSON of credential_process on stdout, for ~/.aws/config:\n\n  [profile gateway]\n  credential_process = certvend aws-credentials\n    --endpoint PREFIX.credentials.iot.REGION.amazonaws.com --role-alias NAME\n\nin one line. The endpoint:\n\n  aws iot describe-endpoint --endpoint-type iot:CredentialProvider\n\nMust be able to read the state directory: root, or the user that it belongs to.\nNothing is cached: the SDK keeps what it got until shortly before its end.\n\nExample:\n  certvend aws-credentials --role-alias NAME \\\n    --endpoint PREFIX.credentials.iot.REGION.amazonaws.com',
+    )
+    .action(async (flags: AwsFlags) => settle(await awsCredentials(flags, terminal)))
   const store = root.command('store').description('look after the state directory')
   store.copyInheritedSettings(root).helpOption('--help', 'print this help')
   const check = store

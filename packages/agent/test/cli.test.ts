@@ -41,6 +41,8 @@ Commands:
   config                         look after the configuration
   import-token [options] [file]  move a token from the boot partition into the
                                  state directory
+  aws-credentials [options]      temporary AWS credentials of this device, for
+                                 any AWS SDK
   store                          look after the state directory
 
 Examples:

@@ -33,6 +33,8 @@ export interface Dialed {
   readonly socket: TLSSocket
   /** What it leads to, for messages. */
   readonly place: string
+  /** The first error that the socket had since: a TLS alert, often, and then a mere close. */
+  error(): Error | undefined
 }
 
 export interface DialOptions extends ProxyOptions {
@@ -83,8 +85,12 @@ export async function dial(
         shown = socket.getPeerCertificate().raw
       })
       await once(socket, 'secureConnect', { signal: either })
-      // Whoever takes it over adds its own; until then an error must not be an uncaught one.
-      return { socket: socket.on('error', () => {}), place }
+      let first: Error | undefined
+      // Whoever takes it over listens too; until then an error must not be an uncaught one.
+      socket.on('error', (error) => {
+        first ??= error
+      })
+      return { socket, place, error: () => first }
     })
   } catch (error) {
     for (const one of opened) one.destroy()

@@ -48,7 +48,7 @@ export function createSend(pins: TrustAnchors, clock: Clock, options: ChannelOpt
       )
     const patience = { signal, deadlineMs, deadline: AbortSignal.timeout(deadlineMs) }
     const loading = loadClient() // while the network takes its time
-    const { socket, place } = await dial(
+    const dialed = await dial(
       {
         ...(options.identity ? { identity: options.identity } : {}),
         host: hostname,
@@ -60,12 +60,13 @@ export function createSend(pins: TrustAnchors, clock: Clock, options: ChannelOpt
       patience,
       { ...options, now },
     )
+    const { socket, place } = dialed
     const Client = await loading
     let given = false
     const client = new Client(origin, {
       connect: (_, take) => {
         // Asked for another connection, undici lost the first before it used it.
-        if (given) return take(socket.errored ?? new Error('closed'), null)
+        if (given) return take(new Error('closed'), null)
         given = true
         queueMicrotask(() => take(null, socket)) // undici does not look again while it asks
       },
@@ -92,14 +93,18 @@ export function createSend(pins: TrustAnchors, clock: Clock, options: ChannelOpt
       if ((error as Error).name === 'HTTPParserError')
         // Without the cause, which holds the reply: an echo of ours would bring the token with it.
         throw new CertvendError('ERR_REPLY_MALFORMED', `${place} answered, but not in HTTP`)
-      const failure = socketFailure(error as Error, { place, secured: sent, now })
-      throw failure.code === 'ERR_SESSION_LOST'
+      const cause = dialed.error() ?? (error as Error)
+      const failure = socketFailure(cause, { place, secured: true, now })
+      if (failure.code !== 'ERR_SESSION_LOST') throw failure
+      throw sent
         ? new CertvendError(
             'ERR_REPLY_LOST',
             `the connection to ${place} broke before the reply was complete`,
-            { cause: error },
+            { cause },
           )
-        : failure
+        : new CertvendError('ERR_NETWORK', `${place} closed the connection before it was asked`, {
+            cause,
+          })
     } finally {
       socket.destroy()
       client.destroy().catch(() => {})

@@ -27,7 +27,7 @@ const meaning: Readonly<Record<ProblemCode, ErrorCode>> = {
   busy: 'ERR_SERVER_BUSY',
 }
 
-const mediaType = (response: SendResponse): string =>
+export const mediaType = (response: SendResponse): string =>
   (response.headers['content-type'] ?? '').split(';', 1)[0]?.trim().toLowerCase() ?? ''
 
 /** Whether a word is `secret`, as it is or in the dress of a header, a URL, JSON or a dump. */
@@ -43,7 +43,7 @@ const holds = (word: string, secret: string): boolean =>
   ].some((text) => text.includes(secret))
 
 /** Printable ASCII of a server's own words, capped, without the secret that it may echo. */
-const quote = (text: string, secret?: string): string =>
+export const quote = (text: string, secret?: string): string =>
   (secret
     ? text.replace(/[^\s"'<>(),;:{}]+/g, (word) => (holds(word, secret) ? '[redacted]' : word))
     : text
