@@ -46,7 +46,7 @@ export {
   type StoredKey,
 } from './key.ts'
 export { openPkcs11Key } from './pkcs11.ts'
-export type { ProxyOptions } from './proxy.ts'
+export { type HttpProxy, type ProxyOptions, proxyFor } from './proxy.ts'
 export type { Backoff } from './retry.ts'
 export type { Send, SendLimits, SendRequest, SendResponse } from './send.ts'
 export {

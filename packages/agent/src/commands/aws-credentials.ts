@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs'
 import { openCredentialStore } from '@certvend/client'
 import { configurationError, type ExitCode } from '../failure.ts'
+import { proxyPlace } from '../proxy.ts'
 import { type Flags, resolveSettings } from '../settings.ts'
 import type { Terminal } from '../terminal.ts'
 
@@ -13,6 +14,7 @@ export interface AwsFlags extends Flags {
 
 export async function awsCredentials(flags: AwsFlags, terminal: Terminal): Promise<ExitCode> {
   const { stateDirectory } = await resolveSettings(flags)
+  proxyPlace()
   const store = await openCredentialStore(stateDirectory, { readOnly: true })
   const credential = store.current()
   if (!credential)

@@ -2,6 +2,7 @@
 import { openCredentialStore, systemClock } from '@certvend/client'
 import { readEnrollment, refuseExpiredPins } from '../enrollment.ts'
 import type { ExitCode } from '../failure.ts'
+import { proxyPlace } from '../proxy.ts'
 import { readSerial } from '../serial.ts'
 import { type Flags, resolveSettings } from '../settings.ts'
 import type { Terminal } from '../terminal.ts'
@@ -16,6 +17,7 @@ export async function configCheck(
 ): Promise<ExitCode> {
   const settings = await resolveSettings(flags, environment)
   const row = (name: string, value: string): string => `${name.padEnd(12)}${value}`
+  const proxy = proxyPlace(environment)
   const store = await openCredentialStore(settings.stateDirectory, { readOnly: true })
   const current = store.current()
   const lines = [
@@ -28,6 +30,7 @@ export async function configCheck(
         : 'none: a certificate is asked for',
     ),
   ]
+  if (proxy !== undefined) lines.push(row('proxy', `${proxy} (HTTPS_PROXY)`))
   if (!current) {
     const enrollment = readEnrollment(settings, environment)
     refuseExpiredPins(enrollment, systemClock.now())

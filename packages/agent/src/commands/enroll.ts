@@ -10,6 +10,7 @@ import {
 import { readEnrollment, refuseExpiredPins } from '../enrollment.ts'
 import { configurationError, type ExitCode, toFailure } from '../failure.ts'
 import { loggedFailure } from '../log.ts'
+import { proxyPlace } from '../proxy.ts'
 import { readSerial } from '../serial.ts'
 import { type Flags, resolveSettings, type Settings } from '../settings.ts'
 import { stopOnSignals } from '../signals.ts'
@@ -23,6 +24,7 @@ export async function enroll(
   environment: NodeJS.ProcessEnv = process.env,
 ): Promise<ExitCode> {
   const settings = await resolveSettings(flags, environment)
+  proxyPlace(environment)
   const store = await openCredentialStore(settings.stateDirectory)
   const { signal, release } = stopOnSignals()
   try {

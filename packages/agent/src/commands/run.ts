@@ -7,6 +7,7 @@ import { type ExitCode, isConfigurationError } from '../failure.ts'
 import { watchLive } from '../live.ts'
 import { type Log, openLog } from '../log.ts'
 import { openNotify } from '../notify.ts'
+import { proxyPlace } from '../proxy.ts'
 import { type Flags, resolveSettings, type Settings } from '../settings.ts'
 import { reloadOnHangup, stopOnSignals } from '../signals.ts'
 import { openDoors } from '../socket.ts'
@@ -33,6 +34,7 @@ export async function run(
   const releaseHangup = reloadOnHangup(() => void reload())
   try {
     let settings = await resolveSettings(flags, environment)
+    proxyPlace(environment)
     const json = flags.json === true || !terminal.interactive
     const write = openLog((line) => terminal.out(line), { json, clock })
     const log: Log = (event) => {
