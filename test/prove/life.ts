@@ -4,12 +4,15 @@
  * One line of JSON on standard output tells each call before it is made and after it returned. A call
  * that failed is told with its error; then the disk is copied aside and the call made once more.
  */
+import crypto from 'node:crypto'
 import fs from 'node:fs'
+import { syncBuiltinESMExports } from 'node:module'
 import path from 'node:path'
 import { type CredentialStore, isCertvendError, openCredentialStore } from '@certvend/client'
 import { createCast, stateDirectory } from './judgement.ts'
 import { type Line, markers } from './lines.ts'
 import { type StepName, steps } from './scenarios.ts'
+import { captureTree, materialise } from './tree.ts'
 
 const say = (line: Line): void => void fs.writeSync(1, `${JSON.stringify(line)}\n`)
 const mark = (name: string): void => void fs.existsSync(name)
@@ -46,13 +49,24 @@ async function open(root: string): Promise<CredentialStore> {
   }
 }
 
-const [root, serial, ...names] = process.argv.slice(2) as [string, string, ...StepName[]]
+// Names of unfinished things are random; here they are counted, so that a trace names them beforehand.
+let names = 0
+Object.assign(crypto, {
+  randomBytes(size: number) {
+    const bytes = Buffer.alloc(size)
+    bytes.writeUInt32BE(++names, size - 4)
+    return bytes
+  },
+})
+syncBuiltinESMExports()
+
+const [root, serial, ...stepNames] = process.argv.slice(2) as [string, string, ...StepName[]]
 const cast = createCast(Number(serial))
 mark(markers.begin)
 const store = await open(root)
 say({ at: 'opened' })
 let number = Number(serial)
-for (const step of names) {
+for (const step of stepNames) {
   number++
   say({ at: 'calling', step })
   const before = cast.describe(store)
@@ -60,7 +74,8 @@ for (const step of names) {
     steps[step](store, cast, number)
   } catch (error) {
     failed(step, error)
-    fs.cpSync(root, `${root}-failed`, { recursive: true, verbatimSymlinks: true })
+    fs.mkdirSync(`${root}-failed`)
+    materialise(captureTree(root), `${root}-failed`)
     if (cast.describe(store) === before || step === 'begin') steps[step](store, cast, number)
   }
   say({ at: 'returned', step, publicKeys: publicKeys(store) })

@@ -34,7 +34,7 @@ export interface Life {
   readonly errors: string
 }
 
-const base = ['-qq', '-y', '-s', '512', '-o'] as const
+const base = ['-qq', '-y', '-s', '250', '-o'] as const
 
 /** A fault that fell on libuv's own files may leave a process waiting for ever. */
 const longestLifeMs = 20_000
@@ -92,7 +92,9 @@ export function nameKeys({ lines }: Life, cast: Cast, known: number): number {
 /** One call of the kernel, of those that touch the store's files. */
 export interface SystemCall {
   readonly name: string
-  /** How many of this name the thread had made, this one included. */
+  /** What it touches, relative to the root. */
+  readonly path: string
+  /** How many of this name had touched it, this one included. */
   readonly count: number
   readonly text: string
 }
@@ -121,11 +123,15 @@ export async function traceLife(
   for (const text of life.trace.split('\n')) {
     const name = /^(\w+)\(/.exec(text)?.[1]
     if (!name) continue
-    const count = (counts.get(name) ?? 0) + 1
-    counts.set(name, count)
     if (text.includes(markers.begin)) inside = true
-    else if (text.includes(markers.end)) inside = false
-    else if (inside && text.includes(root)) calls.push({ name, count, text })
+    if (text.includes(markers.end)) inside = false
+    const touched = [...text.matchAll(/[<"](\/[^">]*)/g)].map((match) => match[1] ?? '')
+    const own = touched.filter((one) => one === root || one.startsWith(`${root}/`))
+    const target = name === 'rename' ? own[0] : own.at(-1) // as strace -P takes it
+    if (!inside || target === undefined) continue
+    const count = (counts.get(`${name} ${target}`) ?? 0) + 1
+    counts.set(`${name} ${target}`, count)
+    calls.push({ name, path: path.relative(root, target), count, text })
   }
   return { life, calls }
 }
