@@ -15,6 +15,8 @@ export interface Way {
   readonly readsAhead?: string
   /** Why a publish that the session's end left behind is sent anew, without DUP. */
   readonly resendsWithoutDup?: string
+  /** Why a certificate refused by an alert may look like a door closed without a reason. */
+  readonly losesAlerts?: string
   /** Why a name in the common name only is believed. */
   readonly believesCommonName?: string
 }
@@ -32,7 +34,10 @@ const way = (
 
 const mqttJs: [string, undefined] = ['MQTT.js', undefined]
 const sdk: [string, Transport] = ['aws-iot-device-sdk-v2', openSession]
-const s2n = { believesCommonName: 's2n falls back to the common name' }
+const s2n = {
+  believesCommonName: 's2n falls back to the common name',
+  losesAlerts: 'a reset behind the alert can overtake it (seen once in some thousand times)',
+}
 const noDup = { resendsWithoutDup: 'the SDK cannot be told to resume another connection’s packets' }
 
 export const ways: readonly Way[] = [

@@ -124,7 +124,8 @@ async function look(
   return undefined
 }
 
-const hangups = /SOCKET_CLOSED|UNEXPECTED_HANGUP/
+/** A reset can overtake the alert that explains it. */
+const hangups = /SOCKET_CLOSED|UNEXPECTED_HANGUP|BROKEN_PIPE|WRITE_FAILURE|SOCKET_NOT_CONNECTED/
 /** Whether the SDK's word fits several faults, which a look can tell apart. */
 const isVague = ({ code }: SdkFailure): boolean =>
   code === 'AWS_IO_TLS_ERROR_NEGOTIATION_FAILURE' || /PROXY/.test(code) || hangups.test(code)
