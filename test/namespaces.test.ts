@@ -3,8 +3,10 @@
  * beside it, IPv6 only, names that come and go, addresses that answer late.
  */
 import { spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import fs from 'node:fs'
 import path from 'node:path'
+import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import {
@@ -130,6 +132,39 @@ describe.skipIf(namespacesMissing)(`behind a proxy${skipping(namespacesMissing)}
     expect(await boot(device, world, { HTTPS_PROXY })).toEqual({ published: true, failures: [] })
     const exempt = { HTTPS_PROXY, NO_PROXY: '.example' }
     expect((await boot(device, world, exempt, { patientMs: 1500 })).published).toBe(false)
+  })
+
+  it('the agent gets through by its environment alone', async () => {
+    const { device, middle, world } = await behindProxy()
+    middle.start(process.execPath, [ourProxy, '10.77.1.1', '3128', 'gateway:s3cret'])
+    listens(device, '10.77.1.1', 3128)
+    const folder = temporaryDirectory()
+    const file = (name: string, content: string): string => {
+      fs.writeFileSync(path.join(folder, name), content, { mode: 0o600 })
+      return path.join(folder, name)
+    }
+    const flags = {
+      server: world.vendingUrl,
+      pin: file('pin.pem', world.pins),
+      serial: world.deviceSerial,
+      'token-file': file('token', world.token),
+      'state-dir': path.join(folder, 'state'),
+    }
+    const words = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, value])
+    const main = fileURLToPath(new URL('../packages/agent/dist/main.js', import.meta.url))
+    const env = { HTTPS_PROXY: 'http://gateway:s3cret@10.77.1.1:3128', HOME: folder }
+    const child = device.start(process.execPath, [main, 'run', '--once', ...words], env)
+    const exited = once(child, 'exit')
+    const log = await text(child.stdout as NodeJS.ReadableStream)
+    const events = log
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line).event)
+    expect(events).toEqual(
+      expect.arrayContaining(['enroll.done', 'session.open', 'publish.acknowledged']),
+    )
+    expect(log).not.toContain('s3cret')
+    expect((await exited)[0]).toBe(0)
   })
 
   it('a road that swallows packets costs the deadline, and the proxy still leads out', async () => {
