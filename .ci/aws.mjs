@@ -1,135 +1,109 @@
 /**
- * `npm run test:aws`: the IoT Core examples, unchanged, against MiniStack, which imitates AWS.
+ * `npm run test:aws`: what needs AWS, against what imitates it: MiniStack and moto.
  *
- * MiniStack is written in Python by others; it is installed by pip, by name, into a virtual
- * environment in the user's cache folder, outside the tree, on the first run (about 215 MB). Without
- * Python, or without a way to PyPI, this says so and skips.
+ * Both are written in Python by others (`python.mjs`) and are started once for every suite below. A
+ * suite finds them by MINISTACK_URL, MINISTACK_MQTT_PORT and MOTO_URL, and skips by name what is not
+ * there; `npm run test:aws -- deploy` runs the files whose name holds that word. Without Python, or
+ * without a way to PyPI, this says what to install, and skips.
  */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import fs from 'node:fs'
-import net from 'node:net'
 import os from 'node:os'
 import path from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
+import { credentials, startMinistack, startMoto } from './emulators.mjs'
+import { pythonTool } from './python.mjs'
+
+/** Test files, or directories of them. */
+const suites = ['test/ministack.test.ts', 'test/aws/', 'packages/server/test/aws/']
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const cache = path.join(
-  process.env.XDG_CACHE_HOME || path.join(os.homedir(), '.cache'),
-  'certvend',
-  'ministack',
-)
-const program = path.join(cache, 'bin', 'ministack')
+const starts = { ministack: startMinistack, moto: startMoto }
+const words = process.argv.slice(2).filter((word) => !word.startsWith('-'))
+const options = process.argv.slice(2).filter((word) => word.startsWith('-'))
 
-/** Ends with a named skip, which is no failure. */
-function skip(why, what) {
-  console.log(`skipped: ${why}\n  ${what}\n\naws: 0 passed, 0 failed, 1 skipped`)
-  process.exit(0)
+/** Files of the suites, of those that hold one of the words if there are any. */
+function filesToRun() {
+  const files = suites.flatMap((suite) => {
+    if (!suite.endsWith('/')) return [suite]
+    const at = path.join(root, suite)
+    const names = fs.existsSync(at) ? fs.readdirSync(at) : []
+    return names.filter((name) => name.endsWith('.test.ts')).map((name) => suite + name)
+  })
+  return words.length === 0
+    ? files
+    : files.filter((file) => words.some((word) => file.includes(word)))
 }
 
-function install() {
-  if (fs.existsSync(program)) return
-  const python = ['python3', 'python'].find((name) => spawnSync(name, ['--version']).status === 0)
-  if (!python) skip('Python is not installed', 'on Debian: apt-get install python3 python3-venv')
-  console.error(`First run here: installing MiniStack into ${cache}, about half a minute.`)
-  fs.rmSync(cache, { recursive: true, force: true })
-  fs.mkdirSync(path.dirname(cache), { recursive: true })
-  const quiet = { encoding: 'utf8', timeout: 300_000 }
-  const made = spawnSync(python, ['-m', 'venv', cache], quiet)
-  if (made.status !== 0) {
-    fs.rmSync(cache, { recursive: true, force: true })
-    skip('Python makes no virtual environment', 'on Debian: apt-get install python3-venv')
-  }
-  const pip = spawnSync(path.join(cache, 'bin', 'pip'), ['install', '-q', 'ministack[full]'], quiet)
-  if (pip.status !== 0 || !fs.existsSync(program)) {
-    fs.rmSync(cache, { recursive: true, force: true })
-    const said = `${pip.stderr ?? ''}`.trim().split('\n').at(-1)
-    skip(`pip could not install ministack[full] (${said})`, 'it needs PyPI, or a mirror of it')
-  }
-}
-
-async function freePort() {
-  const server = net.createServer()
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address()
-  await new Promise((resolve) => server.close(resolve))
-  return String(port)
-}
-
-install()
-const work = fs.mkdtempSync(path.join(os.tmpdir(), 'certvend-aws-'))
-const [port, mqttPort] = [await freePort(), await freePort()]
-const url = `http://127.0.0.1:${port}`
-const log = fs.openSync(path.join(work, 'log'), 'w')
-const ministack = spawn(program, [], {
-  cwd: work,
-  stdio: ['ignore', log, log],
-  env: {
-    PATH: process.env.PATH,
-    HOME: work,
-    TMPDIR: work,
-    GATEWAY_PORT: port,
-    IOT_MTLS_PORT: mqttPort,
-    BIND_HOST: '127.0.0.1',
-    LOG_LEVEL: 'WARNING',
-  },
-})
-const gone = new Promise((resolve) => ministack.once('exit', resolve))
+const running = {}
 let suite
 // A terminal's Ctrl-C reaches the children too; whoever ends us alone must not leave them behind.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
   process.on(signal, () => {
     suite?.kill()
-    ministack.kill()
+    for (const emulator of Object.values(running)) emulator.stop()
   })
-let code = 1
-try {
-  const deadline = Date.now() + 30_000
-  for (;;) {
-    const said = await fetch(`${url}/_ministack/ready`).then(
-      (reply) => reply.json(),
-      () => undefined,
-    )
-    if (said?.iot_mtls === 'listening') break
-    if (Date.now() > deadline || ministack.exitCode !== null)
-      throw new Error(
-        `MiniStack did not start:\n${fs.readFileSync(path.join(work, 'log'), 'utf8')}`,
-      )
-    await pause(200)
-  }
+
+async function runSuites(files, work) {
   const report = path.join(work, 'report.json')
+  const { ministack, moto } = running
   suite = spawn(
     process.execPath,
     [
       path.join(root, 'node_modules', 'vitest', 'vitest.mjs'),
       'run',
-      'test/ministack.test.ts',
+      ...files,
       '--reporter=default',
       '--reporter=json',
       `--outputFile.json=${report}`,
-      ...process.argv.slice(2),
+      ...options,
     ],
     {
       cwd: root,
       stdio: 'inherit',
-      timeout: 180_000,
-      env: { ...process.env, MINISTACK_URL: url, MINISTACK_MQTT_PORT: mqttPort },
+      timeout: 900_000,
+      env: {
+        ...process.env,
+        ...credentials,
+        ...(ministack && {
+          MINISTACK_URL: ministack.url,
+          MINISTACK_MQTT_PORT: String(ministack.mqttPort),
+          MINISTACK_LOG: ministack.log,
+        }),
+        ...(moto && { MOTO_URL: moto.url }),
+      },
     },
   )
-  const ended = await new Promise((resolve) => suite.once('exit', resolve))
-  const { numPassedTests, numFailedTests, numPendingTests } = JSON.parse(
-    fs.readFileSync(report, 'utf8'),
-  )
-  console.log(
-    `\naws: ${numPassedTests} passed, ${numFailedTests} failed, ${numPendingTests} skipped`,
-  )
-  code = ended ?? 1
+  const code = await new Promise((resolve) => suite.once('exit', resolve))
+  return { code, report: JSON.parse(fs.readFileSync(report, 'utf8')) }
+}
+
+const work = fs.mkdtempSync(path.join(os.tmpdir(), 'certvend-aws-'))
+const counts = { passed: 0, failed: 0, skipped: 0 }
+let code = 1
+try {
+  for (const [name, start] of Object.entries(starts)) {
+    const tool = await pythonTool(name)
+    if (tool.program) running[name] = await start(tool.program, work)
+    else {
+      counts.skipped += 1
+      console.log(`skipped: ${name}: ${tool.missing}\n  ${tool.advice}`)
+    }
+  }
+  if (Object.keys(running).length === 0) code = 0
+  else {
+    const ended = await runSuites(filesToRun(), work)
+    counts.passed += ended.report.numPassedTests
+    counts.failed += ended.report.numFailedTests
+    counts.skipped += ended.report.numPendingTests
+    code = ended.code ?? 1
+  }
 } catch (error) {
   console.error(error instanceof Error ? error.message : error)
-  console.log('\naws: 0 passed, 1 failed')
+  counts.failed += 1
 } finally {
-  ministack.kill()
-  await gone
+  for (const emulator of Object.values(running)) await emulator.stop()
   fs.rmSync(work, { recursive: true, force: true })
 }
+console.log(`\naws: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped`)
 process.exitCode = code
