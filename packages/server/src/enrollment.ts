@@ -70,6 +70,19 @@ const refusals: Record<ClaimRefusal, Problem> = {
     code: 'claim-spent',
     detail: 'the claim was used with another key; the operator has been alarmed',
   },
+  'claim-exhausted': {
+    code: 'claim-spent',
+    detail: 'the claim was answered as often, or for as long, as it may be; re-arm the device',
+  },
+  'claim-vended-elsewhere': {
+    code: 'claim-spent',
+    detail: 'the device had its certificate before it was imported; re-arm the device',
+  },
+  'claim-replaced': {
+    code: 'busy',
+    detail: 'another request of this device was faster',
+    retryAfterMs: 5 * second,
+  },
   'key-revoked': {
     code: 'key-revoked',
     detail: 'a certificate for this key was revoked; the device must make another key',

@@ -15,6 +15,7 @@ export type { Authority, ServerIdentity } from './pki.ts'
 export { type JudgedRequest, type Judgement, judgeRequest } from './policy.ts'
 export { openLibsqlRegistry } from './registry/libsql.ts'
 export {
+  type AddOutcome,
   type AuditEvent,
   type AuditName,
   type Certificate,
@@ -26,14 +27,17 @@ export {
   type DeviceDescription,
   type DeviceState,
   deviceState,
+  type Fleet,
   type Issued,
   isInForce,
   isRegistryBusy,
+  type NewDevice,
   type Registry,
   type Reservation,
   type ReserveRequest,
   registryBusy,
   reservationMs,
+  vendedElsewhere,
 } from './registry/registry.ts'
 export { openServerChain, type ServerChain } from './tls.ts'
 export {

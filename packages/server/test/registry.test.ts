@@ -260,12 +260,32 @@ describe('the file', () => {
     expect(await add('SN-1')).toBe('added')
   })
 
+  it('of the first version is brought up to date, and loses nothing', async () => {
+    await add('SN-1')
+    const held = issued()
+    await registry.record(await reservation('SN-1', 'key'), held, now)
+    await registry.close()
+    const db = new Database(path)
+    for (const column of ['fleet', 'claim_again', 'claim_certificates', 'claim_first_at'])
+      db.exec(`ALTER TABLE devices DROP COLUMN ${column}`)
+    db.exec('DROP TABLE fleets')
+    db.exec('PRAGMA user_version = 1')
+    db.close()
+    registry = openLibsqlRegistry(path)
+    expect((await registry.find('SN-1'))?.claim).toMatchObject({
+      publicKey: 'key',
+      certificateId: held.certificateId,
+    })
+    expect(await registry.fleets()).toEqual([])
+    expect(await reserve('SN-1', 'key')).toMatchObject({ outcome: 'issued' })
+  })
+
   it('of a later version is not touched', () => {
     const later = join(directory, 'later.db')
     const db = new Database(later)
-    db.exec('PRAGMA user_version = 2')
+    db.exec('PRAGMA user_version = 3')
     db.close()
-    expect(() => openLibsqlRegistry(later)).toThrow('schema version 2')
+    expect(() => openLibsqlRegistry(later)).toThrow('schema version 3')
   })
 
   it('that is no database is refused and left as it is', () => {

@@ -60,10 +60,12 @@ export function describeDevice(
   fact('thing', device.thingName)
   fact('policy', device.policyName)
   fact('thing type', device.thingType)
+  fact('fleet', device.fleet)
   for (const [name, value] of Object.entries(device.attributes ?? {})) fact(name, value)
   fact('token', claim.token ? (claim.token.kind === 'scrypt' ? 'weak' : 'strong') : 'none')
   fact('open until', claim.publicKey ? undefined : claim.openUntil?.toISOString())
   fact('key', claim.publicKey)
+  fact('vended', claim.again && `${claim.again.certificates} times, the key made here`)
   fact('added', device.createdAt.toISOString())
   for (const certificate of certificates) {
     lines.push('', `certificate ${certificate.certificateId}`)

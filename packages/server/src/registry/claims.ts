@@ -25,7 +25,10 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
     }) !== undefined
 
   /** What the claim says to this key, when no condition let a write through. */
-  const judge = (request: Omit<ReserveRequest, 'certificateSerial'>): ClaimOutcome => {
+  const judge = (
+    request: Omit<ReserveRequest, 'certificateSerial'>,
+    step: 'reserve' | 'record',
+  ): ClaimOutcome => {
     const refused = (reason: ClaimRefusal) => ({ outcome: 'refused', reason }) as const
     const { deviceSerial, publicKey, at } = request
     const found = device(deviceSerial)
@@ -45,13 +48,15 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
       note({ name, deviceSerial, publicKey, ...(remoteAddress && { remoteAddress }) }, at)
       return refused(name)
     }
-    if (claim.publicKey) return alarm('claim-conflict')
+    if (claim.publicKey && step === 'record') return refused('claim-replaced')
+    if (claim.publicKey && !(claim.again && request.again)) return alarm('claim-conflict')
+    if (claim.certificateId && !claim.publicKey) return refused('claim-vended-elsewhere')
     const holder = get('SELECT device_serial FROM public_keys WHERE public_key = :publicKey', {
       publicKey,
     })
     if (holder && holder.device_serial !== deviceSerial) return alarm('key-conflict')
     if (isRevokedKey(publicKey)) return refused('key-revoked')
-    return refused('claim-expired')
+    return refused(claim.publicKey ? 'claim-exhausted' : 'claim-expired')
   }
 
   const reserved = (found: Device): ClaimOutcome => {
@@ -76,20 +81,28 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
   return {
     reserve: (request) =>
       write(() => {
-        const { deviceSerial, publicKey, at } = request
+        const { deviceSerial, publicKey, at, again } = request
         const values = {
           deviceSerial,
           claimNumber: request.claimNumber,
           publicKey,
           certificateSerial: request.certificateSerial,
           at: at.getTime(),
+          again: again ? 1 : 0,
+          limit: again?.certificates,
+          window: again && at.getTime() - again.windowMs,
         }
+        const wasBound = device(deviceSerial)?.claim.publicKey !== undefined
         const bound = run(
-          `UPDATE devices SET claim_public_key = :publicKey,
-             claim_certificate_serial = :certificateSerial, claim_reserved_at = :at, changed_at = :at
-           WHERE device_serial = :deviceSerial AND claim_number = :claimNumber
-             AND claim_public_key IS NULL AND disabled = 0
-             AND (claim_open_until IS NULL OR claim_open_until > :at)
+          `UPDATE devices SET claim_public_key = :publicKey, claim_again = :again,
+             claim_certificate_serial = :certificateSerial, claim_reserved_at = :at, changed_at = :at,
+             claim_certificate_id = NULL
+           WHERE device_serial = :deviceSerial AND claim_number = :claimNumber AND disabled = 0
+             AND ((claim_public_key IS NULL AND claim_certificate_id IS NULL
+                 AND (claim_open_until IS NULL OR claim_open_until > :at))
+               OR (:again AND claim_again AND claim_public_key <> :publicKey
+                 AND claim_certificates < :limit
+                 AND (claim_first_at IS NULL OR claim_first_at > :window)))
              AND NOT EXISTS (SELECT 1 FROM public_keys
                WHERE public_key = :publicKey AND device_serial <> :deviceSerial)
              AND NOT EXISTS (SELECT 1 FROM certificates
@@ -108,6 +121,7 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
               deviceSerial,
               publicKey,
               ...(remoteAddress && { remoteAddress }),
+              ...(wasBound && { note: 'asked again' }),
             },
             at,
           )
@@ -120,7 +134,7 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
             { ...values, stale: at.getTime() - reservationMs },
           )
         }
-        return judge(request)
+        return judge(request, 'reserve')
       }),
 
     record: (reservation, issued, at) =>
@@ -128,7 +142,9 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
         const { deviceSerial, claimNumber, publicKey, certificateSerial } = reservation
         const { certificateId } = issued
         const recorded = run(
-          `UPDATE devices SET claim_certificate_id = :certificateId, changed_at = :at
+          `UPDATE devices SET claim_certificate_id = :certificateId, changed_at = :at,
+             claim_certificates = claim_certificates + 1,
+             claim_first_at = COALESCE(claim_first_at, :at)
            WHERE device_serial = :deviceSerial AND claim_number = :claimNumber AND disabled = 0
              AND claim_public_key = :publicKey AND claim_certificate_serial = :certificateSerial
              AND claim_certificate_id IS NULL`,
@@ -161,7 +177,7 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
           )
           note({ name: 'certificate-issued', deviceSerial, publicKey, certificateId }, at)
         }
-        return judge({ deviceSerial, claimNumber, publicKey, at })
+        return judge({ deviceSerial, claimNumber, publicKey, at }, 'record')
       }),
   }
 }

@@ -2,9 +2,9 @@
  * The embedded registry in one SQLite database, for one machine; see `sql.ts` for what it survives.
  */
 import { createClaims } from './claims.ts'
-import type { Registry } from './registry.ts'
+import type { AddOutcome, NewDevice, Registry } from './registry.ts'
 import { createRows } from './rows.ts'
-import { toAuditEvent, toCertificate, toDevice } from './schema.ts'
+import { toAuditEvent, toCertificate, toDevice, toFleet } from './schema.ts'
 import { openSql } from './sql.ts'
 
 /**
@@ -26,31 +26,8 @@ export function openLibsqlRegistry(
 
   return {
     add: (description, token, at) =>
-      write(() => {
-        const { deviceSerial, thingName } = description
-        if (device(deviceSerial)) return 'serial-taken'
-        if (get('SELECT 1 FROM devices WHERE thing_name = :thingName', { thingName }))
-          return 'thing-name-taken'
-        run(
-          `INSERT INTO devices (device_serial, thing_name, policy_name, thing_type, attributes,
-             token_kind, token_hash, claim_number, created_at, changed_at)
-           VALUES (:deviceSerial, :thingName, :policyName, :thingType, :attributes,
-             :kind, :hash,
-             (SELECT 1 + count(*) FROM audit WHERE device_serial = :deviceSerial), :at, :at)`,
-          {
-            deviceSerial,
-            thingName,
-            policyName: description.policyName,
-            thingType: description.thingType,
-            attributes: description.attributes && JSON.stringify(description.attributes),
-            kind: token?.kind,
-            hash: token?.hash,
-            at: at.getTime(),
-          },
-        )
-        note({ name: 'device-added', deviceSerial }, at)
-        return 'added'
-      }),
+      write(() => insert({ ...description, ...(token && { token }) }, at)),
+    addAll: (devices, at) => write(() => devices.map((added) => insert(added, at))),
 
     find: (deviceSerial) => read(() => device(deviceSerial)),
 
@@ -129,6 +106,7 @@ export function openLibsqlRegistry(
           `UPDATE devices SET claim_number = claim_number + 1, claim_open_until = :openUntil,
              claim_public_key = NULL, claim_certificate_serial = NULL, claim_reserved_at = NULL,
              claim_certificate_id = NULL, changed_at = :at,
+             claim_again = 0, claim_certificates = 0, claim_first_at = NULL,
              token_kind = CASE WHEN :kept THEN token_kind ELSE :kind END,
              token_hash = CASE WHEN :kept THEN token_hash ELSE :hash END
            WHERE device_serial = :deviceSerial`,
@@ -165,6 +143,32 @@ export function openLibsqlRegistry(
         return true
       }),
 
+    addFleet: (name, token, at) =>
+      write(() => {
+        const added = run(
+          `INSERT INTO fleets (name, token_kind, token_hash, created_at)
+           VALUES (:name, :kind, :hash, :at) ON CONFLICT DO NOTHING`,
+          { name, kind: token.kind, hash: token.hash, at: at.getTime() },
+        )
+        if (added === 1) note({ name: 'fleet-added', deviceSerial: `fleet/${name}` }, at)
+        return added === 1
+      }),
+
+    findFleet: (name) =>
+      read(() => {
+        const row = get('SELECT * FROM fleets WHERE name = :name', { name })
+        return row && toFleet(row)
+      }),
+
+    fleets: () => read(() => all('SELECT * FROM fleets ORDER BY name', {}).map(toFleet)),
+
+    removeFleet: (name, at) =>
+      write(() => {
+        const removed = run('DELETE FROM fleets WHERE name = :name', { name })
+        if (removed === 1) note({ name: 'fleet-removed', deviceSerial: `fleet/${name}` }, at)
+        return removed === 1
+      }),
+
     events: ({ deviceSerial, after = 0, limit }) =>
       read(() =>
         all(
@@ -176,6 +180,35 @@ export function openLibsqlRegistry(
 
     check: () => read(() => void get('SELECT 1 FROM devices LIMIT 1')),
     close: async () => sql.close(),
+  }
+
+  function insert(added: NewDevice, at: Date): AddOutcome {
+    const { deviceSerial, thingName, token } = added
+    if (device(deviceSerial)) return 'serial-taken'
+    if (get('SELECT 1 FROM devices WHERE thing_name = :thingName', { thingName }))
+      return 'thing-name-taken'
+    run(
+      `INSERT INTO devices (device_serial, thing_name, policy_name, thing_type, attributes, fleet,
+         disabled, token_kind, token_hash, claim_number, claim_certificate_id, created_at, changed_at)
+       VALUES (:deviceSerial, :thingName, :policyName, :thingType, :attributes, :fleet,
+         :disabled, :kind, :hash,
+         (SELECT 1 + count(*) FROM audit WHERE device_serial = :deviceSerial), :spentOn, :at, :at)`,
+      {
+        deviceSerial,
+        thingName,
+        policyName: added.policyName,
+        thingType: added.thingType,
+        attributes: added.attributes && JSON.stringify(added.attributes),
+        fleet: added.fleet,
+        disabled: added.disabled ? 1 : 0,
+        kind: token?.kind,
+        hash: token?.hash,
+        spentOn: added.spentOn,
+        at: at.getTime(),
+      },
+    )
+    note({ name: 'device-added', deviceSerial, ...(added.spentOn && { note: 'spent' }) }, at)
+    return 'added'
   }
 
   function noteStatus(certificateId: string, deviceSerial: string, status: string, at: Date): void {

@@ -36,9 +36,22 @@ export interface Claim {
   readonly openUntil?: Date
   /** SHA-256 of the SubjectPublicKeyInfo (DER) that is bound, hex. Absent: the claim is open. */
   readonly publicKey?: string
-  /** Present from {@link Registry.record} on: the claim is spent. */
+  /**
+   * Present from {@link Registry.record} on: the claim is spent. {@link vendedElsewhere} for a device
+   * that was imported as spent, without the name of its certificate.
+   */
   readonly certificateId?: string
+  /** Present if the bound key may give way to another; see {@link ReserveRequest.again}. */
+  readonly again?: {
+    /** Recorded under this claim so far. */
+    readonly certificates: number
+    /** When the first of them was recorded. */
+    readonly since?: Date
+  }
 }
+
+/** What a claim was spent on where nobody wrote down the certificate's id. */
+export const vendedElsewhere = 'elsewhere'
 
 /** What the operator says about a device. */
 export interface DeviceDescription {
@@ -48,6 +61,28 @@ export interface DeviceDescription {
   readonly policyName?: string
   readonly thingType?: string
   readonly attributes?: Readonly<Record<string, string>>
+  /** The fleet whose token may claim this device, besides the device's own. */
+  readonly fleet?: string
+}
+
+/** A device as it is imported. */
+export interface NewDevice extends DeviceDescription {
+  readonly token?: StoredToken
+  readonly disabled?: boolean
+  /**
+   * The certificateId that the device was vended before it came here, or {@link vendedElsewhere}: its
+   * claim is spent until it is re-armed. Absent: the claim is open.
+   */
+  readonly spentOn?: string
+}
+
+export type AddOutcome = 'added' | 'serial-taken' | 'thing-name-taken'
+
+/** Devices that share one token, in the firmware of all of them; see `legacy/gateway.ts`. */
+export interface Fleet {
+  readonly name: string
+  readonly token: StoredToken
+  readonly createdAt: Date
 }
 
 export interface Device extends DeviceDescription {
@@ -97,12 +132,15 @@ export type AuditName =
   | 'claim-conflict'
   /** Alarm: the right token with a key that belongs to another device. Possible clone. */
   | 'key-conflict'
+  | 'fleet-added'
+  | 'fleet-removed'
 
 export interface AuditEvent {
   /** Grows; also the cursor for {@link Registry.events}. */
   readonly id: number
   readonly at: Date
   readonly name: AuditName
+  /** Of a fleet's event: `fleet/` and its name, which no device serial can be. */
   readonly deviceSerial: string
   readonly certificateId?: string
   readonly publicKey?: string
@@ -139,6 +177,12 @@ export type ClaimRefusal =
   | 'key-revoked'
   /** The claim was open for a limited time, which is over. */
   | 'claim-expired'
+  /** Asked again too late or too often; see {@link ReserveRequest.again}. Not an alarm. */
+  | 'claim-exhausted'
+  /** Another key took this one's place before its certificate was recorded. Not an alarm. */
+  | 'claim-replaced'
+  /** Imported as spent, and not re-armed since; see {@link NewDevice.spentOn}. */
+  | 'claim-vended-elsewhere'
 
 export type ClaimOutcome =
   | { readonly outcome: 'reserved'; readonly device: Device; readonly reservation: Reservation }
@@ -154,6 +198,17 @@ export interface ReserveRequest {
   readonly certificateSerial: string
   readonly at: Date
   readonly remoteAddress?: string
+  /**
+   * For protocols in which the key is made here and sent once: whoever did not get it can only ask
+   * for another. A claim that such a request bound lets a later one bind another key in its place,
+   * until it has these many certificates or its first one is this old. The certificates made before
+   * stay as they are: {@link Registry.confirm} retires them. A claim bound without it never gives way.
+   */
+  readonly again?: {
+    /** At least 1; 1 means that only a key without a certificate gives way. */
+    readonly certificates: number
+    readonly windowMs: number
+  }
 }
 
 /**
@@ -165,11 +220,14 @@ export const reservationMs: number = 60 * 60 * 1000
 
 export interface Registry {
   /** Adds a device with an open claim. */
-  add(
-    device: DeviceDescription,
-    token: StoredToken | undefined,
-    at: Date,
-  ): Promise<'added' | 'serial-taken' | 'thing-name-taken'>
+  add(device: DeviceDescription, token: StoredToken | undefined, at: Date): Promise<AddOutcome>
+  /**
+   * Adds many devices, each as {@link Registry.add} would; of two alike, the first. Each is added
+   * whole or not at all.
+   *
+   * @returns what became of each, in their order
+   */
+  addAll(devices: readonly NewDevice[], at: Date): Promise<readonly AddOutcome[]>
   find(deviceSerial: string): Promise<Device | undefined>
   /** Devices in the order of their serials, at most `limit`, after the serial `after`. */
   list(page: { after?: string; limit: number }): Promise<readonly Device[]>
@@ -218,6 +276,18 @@ export interface Registry {
    * @returns false if there is no such device
    */
   remove(deviceSerial: string, at: Date): Promise<boolean>
+
+  /** @returns false if there is a fleet of this name */
+  addFleet(name: string, token: StoredToken, at: Date): Promise<boolean>
+  findFleet(name: string): Promise<Fleet | undefined>
+  /** In the order of their names. */
+  fleets(): Promise<readonly Fleet[]>
+  /**
+   * Its token is worth nothing from now on; its devices stay as they are.
+   *
+   * @returns false if there is no such fleet
+   */
+  removeFleet(name: string, at: Date): Promise<boolean>
 
   /** Audit events in the order they happened, at most `limit`, after the event `after`. */
   events(page: {

@@ -1,8 +1,24 @@
 /** The embedded registry's tables, and how its rows read. Instants are milliseconds since 1970. */
-import type { AuditEvent, AuditName, Certificate, CertificateStatus, Device } from './registry.ts'
+import type {
+  AuditEvent,
+  AuditName,
+  Certificate,
+  CertificateStatus,
+  Device,
+  Fleet,
+} from './registry.ts'
 
 /** Kept in `PRAGMA user_version`; a database of another version is not touched. */
-export const schemaVersion = 1
+export const schemaVersion = 2
+
+const fleets = `
+CREATE TABLE fleets (
+  name TEXT PRIMARY KEY,
+  token_kind TEXT NOT NULL CHECK (token_kind IN ('sha256', 'scrypt')),
+  token_hash TEXT NOT NULL,
+  created_at INTEGER NOT NULL
+) STRICT;
+`
 
 export const schema: string = `
 CREATE TABLE devices (
@@ -21,10 +37,15 @@ CREATE TABLE devices (
   claim_reserved_at INTEGER,
   claim_certificate_id TEXT,
   created_at INTEGER NOT NULL,
-  changed_at INTEGER NOT NULL
+  changed_at INTEGER NOT NULL,
+  fleet TEXT,
+  claim_again INTEGER NOT NULL DEFAULT 0,
+  claim_certificates INTEGER NOT NULL DEFAULT 0,
+  claim_first_at INTEGER
 ) STRICT;
 CREATE INDEX devices_weak ON devices (token_kind) WHERE token_kind = 'scrypt';
 
+${fleets}
 CREATE TABLE public_keys (
   public_key TEXT PRIMARY KEY,
   device_serial TEXT NOT NULL
@@ -66,6 +87,18 @@ CREATE TRIGGER audit_is_not_removed BEFORE DELETE ON audit
 PRAGMA user_version = ${schemaVersion};
 `
 
+/** What makes a database of version 1 one of version 2, and so on. */
+export const upgrades: Readonly<Record<number, string>> = {
+  1: `
+ALTER TABLE devices ADD COLUMN fleet TEXT;
+ALTER TABLE devices ADD COLUMN claim_again INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE devices ADD COLUMN claim_certificates INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE devices ADD COLUMN claim_first_at INTEGER;
+${fleets}
+PRAGMA user_version = 2;
+`,
+}
+
 /** A row as libsql returns it. */
 export type Row = Readonly<Record<string, string | number | null>>
 
@@ -83,6 +116,7 @@ export const toDevice = (row: Row): Device => ({
     policyName: row.policy_name as string | null,
     thingType: row.thing_type as string | null,
     attributes: row.attributes === null ? null : JSON.parse(text(row.attributes)),
+    fleet: row.fleet as string | null,
   }),
   disabled: row.disabled === 1,
   claim: {
@@ -92,10 +126,22 @@ export const toDevice = (row: Row): Device => ({
       openUntil: row.claim_open_until === null ? null : instant(row.claim_open_until),
       publicKey: row.claim_public_key as string | null,
       certificateId: row.claim_certificate_id as string | null,
+      again: row.claim_again === 0 ? null : toAgain(row),
     }),
   },
   createdAt: instant(row.created_at),
   changedAt: instant(row.changed_at),
+})
+
+const toAgain = (row: Row) => ({
+  certificates: Number(row.claim_certificates),
+  ...present({ since: row.claim_first_at === null ? null : instant(row.claim_first_at) }),
+})
+
+export const toFleet = (row: Row): Fleet => ({
+  name: text(row.name),
+  token: toToken(row),
+  createdAt: instant(row.created_at),
 })
 
 const toToken = (row: Row) => ({

@@ -7,7 +7,7 @@
 import { closeSync, openSync } from 'node:fs'
 import Database from 'libsql'
 import { registryBusy } from './registry.ts'
-import { type Row, schema, schemaVersion } from './schema.ts'
+import { type Row, schema, schemaVersion, upgrades } from './schema.ts'
 
 /** Named parameters; undefined binds as NULL. */
 type Named = Readonly<Record<string, string | number | null | undefined>>
@@ -56,11 +56,12 @@ function prepare(db: Database.Database, busyTimeoutMs: number): void {
   db.pragma('journal_mode = WAL')
   db.pragma('synchronous = FULL')
   db.transaction(() => {
-    const row = db.prepare('PRAGMA user_version').get() as Row
-    if (row.user_version === 0) db.exec(schema)
-    else if (row.user_version !== schemaVersion)
+    const version = () => Number((db.prepare('PRAGMA user_version').get() as Row).user_version)
+    if (version() === 0) return void db.exec(schema)
+    for (let upgrade = upgrades[version()]; upgrade; upgrade = upgrades[version()]) db.exec(upgrade)
+    if (version() !== schemaVersion)
       throw new Error(
-        `the registry has schema version ${row.user_version}, this program knows version ${schemaVersion}`,
+        `the registry has schema version ${version()}, this program knows version ${schemaVersion}`,
       )
   }).immediate()
 }
