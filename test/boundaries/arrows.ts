@@ -278,10 +278,11 @@ export const arrows: readonly Rule[] = [
     },
   },
   {
-    name: 'only handler.ts and listen.ts render errors',
+    name: 'only handler.ts, listen.ts and lambda.ts render errors',
     because: 'one edge renders (RFC 9457): whatever happens inside, a stranger sees a listed code',
     breaches: each(
-      (path) => inPackage('server')(path) && !/\/src\/(handler|listen|problem)\.ts$/.test(path),
+      (path) =>
+        inPackage('server')(path) && !/\/src\/(handler|listen|lambda|problem)\.ts$/.test(path),
       (source) =>
         importsOf(
           source,
