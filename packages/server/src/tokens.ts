@@ -9,8 +9,9 @@ import { createHash, randomBytes, scrypt, timingSafeEqual } from 'node:crypto'
 
 /** A token as a registry keeps it. `scrypt` is the mark of a weak token. */
 export interface StoredToken {
-  readonly kind: 'sha256' | 'scrypt'
-  /** `sha256`: 64 hex digits. `scrypt`: `<salt>$<key>`, hex, with N=2^15, r=8, p=1. */
+  /** `plain`: an adopted table holds the token in the clear; it was hashed when it was read. */
+  readonly kind: 'sha256' | 'scrypt' | 'plain'
+  /** `sha256` and `plain`: 64 hex digits. `scrypt`: `<salt>$<key>`, hex, with N=2^15, r=8, p=1. */
   readonly hash: string
 }
 
@@ -67,10 +68,16 @@ export type TokenJudge = (
   weakTokensExist: () => Promise<boolean>,
 ) => Promise<boolean>
 
+/** A token that stands in the clear in a table which was there before this program. */
+export const plainToken = (token: string): StoredToken => ({
+  kind: 'plain',
+  hash: sha256(token).toString('hex'),
+})
+
 export function createTokenJudge(stretch: Stretch = stretchWithScrypt): TokenJudge {
   const nothing = Buffer.alloc(32)
   return async (presented, stored, weakTokensExist) => {
-    const isFast = stored?.kind === 'sha256'
+    const isFast = stored?.kind === 'sha256' || stored?.kind === 'plain'
     const expected = isFast ? Buffer.from(stored.hash, 'hex') : nothing
     const fastMatch = timingSafeEqual(sha256(presented), expected)
     if (isFast && fastMatch) return true

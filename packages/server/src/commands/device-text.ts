@@ -5,6 +5,7 @@ import {
   type Device,
   deviceState,
 } from '../registry/registry.ts'
+import type { StoredToken } from '../tokens.ts'
 
 export const deviceLineHeading: string = columns('SERIAL', 'STATE', 'THING', 'CERTIFICATE UNTIL')
 
@@ -31,6 +32,10 @@ function columns(...cells: readonly [string, string, string, string]): string {
     .trimEnd()}\n`
 }
 
+/** `in the clear`: in an adopted table, until the first claim is accepted. */
+const tokenWord = (token: StoredToken | undefined): string =>
+  token ? { sha256: 'strong', scrypt: 'weak', plain: 'in the clear' }[token.kind] : 'none'
+
 /** `--json` of a device. */
 export function deviceDocument(device: Device, certificates: readonly Certificate[], now: Date) {
   const { claim, ...rest } = device
@@ -38,7 +43,7 @@ export function deviceDocument(device: Device, certificates: readonly Certificat
   return {
     ...rest,
     state: deviceState(device, now),
-    claim: { ...facts, token: token ? (token.kind === 'scrypt' ? 'weak' : 'strong') : 'none' },
+    claim: { ...facts, token: tokenWord(token) },
     certificates: certificates.map(({ certificateChain: _, ...certificate }) => certificate),
   }
 }
@@ -62,11 +67,11 @@ export function describeDevice(
   fact('thing type', device.thingType)
   fact('fleet', device.fleet)
   for (const [name, value] of Object.entries(device.attributes ?? {})) fact(name, value)
-  fact('token', claim.token ? (claim.token.kind === 'scrypt' ? 'weak' : 'strong') : 'none')
+  fact('token', tokenWord(claim.token))
   fact('open until', claim.publicKey ? undefined : claim.openUntil?.toISOString())
   fact('key', claim.publicKey)
   fact('vended', claim.again && `${claim.again.certificates} times, the key made here`)
-  fact('added', device.createdAt.toISOString())
+  fact('added', device.createdAt?.toISOString())
   for (const certificate of certificates) {
     lines.push('', `certificate ${certificate.certificateId}`)
     lines.push(`  ${certificate.status}, until ${certificate.notAfter.toISOString()}`)

@@ -300,8 +300,12 @@ async function* everyDevice(registry: Registry): AsyncGenerator<Device> {
 
 async function latestEvents(registry: Registry, serial: string) {
   let latest: Awaited<ReturnType<Registry['events']>> = []
-  for (let after = 0; ; ) {
-    const page = await registry.events({ deviceSerial: serial, after, limit: 500 })
+  for (let after: string | undefined; ; ) {
+    const page = await registry.events({
+      deviceSerial: serial,
+      ...(after !== undefined && { after }),
+      limit: 500,
+    })
     const last = page.at(-1)
     if (!last) return latest
     after = last.id

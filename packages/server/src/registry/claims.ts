@@ -160,9 +160,9 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
         if (recorded === 1) {
           run(
             `INSERT INTO certificates (certificate_id, device_serial, certificate_serial, public_key,
-               chain, status, thing_name, policy_name, not_before, not_after, issued_at)
+               chain, status, thing_name, policy_name, not_before, not_after, issued_at, certificate_arn)
              SELECT :certificateId, device_serial, :certificateSerial, :publicKey,
-               :chain, 'ACTIVE', thing_name, policy_name, :notBefore, :notAfter, :at
+               :chain, 'ACTIVE', thing_name, policy_name, :notBefore, :notAfter, :at, :certificateArn
              FROM devices WHERE device_serial = :deviceSerial`,
             {
               certificateId,
@@ -170,6 +170,7 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
               publicKey,
               deviceSerial,
               chain: JSON.stringify(issued.certificateChain),
+              certificateArn: issued.certificateArn,
               notBefore: issued.notBefore.getTime(),
               notAfter: issued.notAfter.getTime(),
               at: at.getTime(),

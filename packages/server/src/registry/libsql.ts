@@ -169,12 +169,12 @@ export function openLibsqlRegistry(
         return removed === 1
       }),
 
-    events: ({ deviceSerial, after = 0, limit }) =>
+    events: ({ deviceSerial, after = '0', limit }) =>
       read(() =>
         all(
           `SELECT * FROM audit WHERE id > :after
              AND (:deviceSerial IS NULL OR device_serial = :deviceSerial) ORDER BY id LIMIT :limit`,
-          { deviceSerial, after, limit },
+          { deviceSerial, after: Number(after), limit },
         ).map(toAuditEvent),
       ),
 

@@ -18,9 +18,8 @@
  * trail in the same atomic write; audit events MUST NOT be changed or removed by anything here.
  *
  * An implementation MAY be shared by several processes and MUST then still hold all of the above: an
- * in-process lock is not enough. SQL does each write in one transaction; DynamoDB needs no
- * transaction: `public_keys` first (`attribute_not_exists OR held by this serial`: harmless if the
- * next write then fails), then one conditional UpdateItem on the device.
+ * in-process lock is not enough. SQL does each write in one transaction; DynamoDB needs none, see
+ * `dynamodb/changes.ts`.
  *
  * Methods MUST be safe to call concurrently. They reject with {@link isRegistryBusy} when trying
  * again shortly may help, and with any other error when it will not.
@@ -88,8 +87,14 @@ export interface Fleet {
 export interface Device extends DeviceDescription {
   readonly disabled: boolean
   readonly claim: Claim
-  readonly createdAt: Date
-  readonly changedAt: Date
+  /** Absent: its row was there before this program. */
+  readonly createdAt?: Date
+  readonly changedAt?: Date
+  /**
+   * ARN of the certificate that the vending machine before this one gave to the device, in a table
+   * that was adopted. It is not among {@link Registry.certificates}.
+   */
+  readonly previousCertificateArn?: string
 }
 
 /** Words of AWS IoT. Only ACTIVE opens sessions; REVOKED is for ever. */
@@ -103,6 +108,8 @@ export interface Issued {
   readonly certificateChain: readonly string[]
   readonly notBefore: Date
   readonly notAfter: Date
+  /** Where AWS IoT holds it. */
+  readonly certificateArn?: string
 }
 
 export interface Certificate extends Issued {
@@ -136,8 +143,8 @@ export type AuditName =
   | 'fleet-removed'
 
 export interface AuditEvent {
-  /** Grows; also the cursor for {@link Registry.events}. */
-  readonly id: number
+  /** The cursor for {@link Registry.events}; says nothing else. */
+  readonly id: string
   readonly at: Date
   readonly name: AuditName
   /** Of a fleet's event: `fleet/` and its name, which no device serial can be. */
@@ -229,7 +236,10 @@ export interface Registry {
    */
   addAll(devices: readonly NewDevice[], at: Date): Promise<readonly AddOutcome[]>
   find(deviceSerial: string): Promise<Device | undefined>
-  /** Devices in the order of their serials, at most `limit`, after the serial `after`. */
+  /**
+   * At most `limit` devices after the serial `after`, in an order that is always the same: of their
+   * serials in SQL, the table's own in DynamoDB. Fewer than `limit` only at the end.
+   */
   list(page: { after?: string; limit: number }): Promise<readonly Device[]>
   /** Whether any device's token is weak. */
   hasWeakTokens(): Promise<boolean>
@@ -289,10 +299,13 @@ export interface Registry {
    */
   removeFleet(name: string, at: Date): Promise<boolean>
 
-  /** Audit events in the order they happened, at most `limit`, after the event `after`. */
+  /**
+   * Audit events in the order they happened (as far as the clocks of several servers agree), at most
+   * `limit`, after the event `after`.
+   */
   events(page: {
     deviceSerial?: string
-    after?: number
+    after?: string
     limit: number
   }): Promise<readonly AuditEvent[]>
 

@@ -9,7 +9,7 @@ import type {
 } from './registry.ts'
 
 /** Kept in `PRAGMA user_version`; a database of another version is not touched. */
-export const schemaVersion = 2
+export const schemaVersion = 3
 
 const fleets = `
 CREATE TABLE fleets (
@@ -63,7 +63,8 @@ CREATE TABLE certificates (
   not_before INTEGER NOT NULL,
   not_after INTEGER NOT NULL,
   issued_at INTEGER NOT NULL,
-  confirmed_at INTEGER
+  confirmed_at INTEGER,
+  certificate_arn TEXT
 ) STRICT;
 CREATE INDEX certificates_device ON certificates (device_serial, issued_at);
 CREATE INDEX certificates_key ON certificates (public_key);
@@ -96,6 +97,10 @@ ALTER TABLE devices ADD COLUMN claim_certificates INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE devices ADD COLUMN claim_first_at INTEGER;
 ${fleets}
 PRAGMA user_version = 2;
+`,
+  2: `
+ALTER TABLE certificates ADD COLUMN certificate_arn TEXT;
+PRAGMA user_version = 3;
 `,
 }
 
@@ -163,11 +168,12 @@ export const toCertificate = (row: Row): Certificate => ({
   ...present({
     policyName: row.policy_name as string | null,
     confirmedAt: row.confirmed_at === null ? null : instant(row.confirmed_at),
+    certificateArn: row.certificate_arn as string | null,
   }),
 })
 
 export const toAuditEvent = (row: Row): AuditEvent => ({
-  id: Number(row.id),
+  id: text(row.id),
   at: instant(row.at),
   name: row.name as AuditName,
   deviceSerial: text(row.device_serial),
