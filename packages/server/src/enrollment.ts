@@ -1,13 +1,15 @@
 /**
- * One enrollment after its request was judged: authenticate, reserve, issue, record.
+ * One enrollment after its request was judged: authenticate, reserve, issue, record, activate.
  *
  * The registry's conditional writes decide between callers; see `registry/registry.ts`. A crash
  * between any two steps is repaired by the next request with the same key. Single flight within this
  * process only saves signatures when one request arrives many times at once.
  */
+import { setTimeout as pause } from 'node:timers/promises'
+import { activate } from './activation.ts'
 import { type Clock, second } from './clock.ts'
 import { type CountFailure, createFailureTable, type FailureLimits } from './failures.ts'
-import type { Issuer } from './issuer/issuer.ts'
+import { type Issuer, isIssuerBusy, issuerBusy } from './issuer/issuer.ts'
 import type { Log } from './log.ts'
 import { randomCertificateSerial } from './pki.ts'
 import type { JudgedRequest } from './policy.ts'
@@ -121,9 +123,14 @@ export function createEnroll(options: EnrollmentOptions): Enroll {
         }
   }
 
-  /** Reserve, issue, record, until the registry holds a certificate for the key or says no. */
+  /**
+   * Reserve, issue, record, until the registry holds a certificate for the key or says no; then see
+   * that it opens sessions. One that has opened a session is handed out again without any of that.
+   */
   async function settle(reserve: ReserveRequest, request: JudgedRequest): Promise<ClaimOutcome> {
     let outcome = await registry.reserve(reserve)
+    if (!isUnfinished(outcome)) return outcome
+    await admit(reserve.publicKey)
     // A reservation is renewed at most once an hour, so a second round is rare and a third absurd.
     for (let round = 0; outcome.outcome === 'reserved' && round < 3; round += 1) {
       const { device, reservation } = outcome
@@ -131,8 +138,31 @@ export function createEnroll(options: EnrollmentOptions): Enroll {
       const issued = await issuer.issue(request, device, reservation, { signal })
       outcome = await registry.record(reservation, issued, clock.now())
     }
+    if (outcome.outcome === 'issued') {
+      const signal = AbortSignal.timeout(issueTimeoutMs)
+      const { certificate, device } = outcome
+      await activate({ registry, issuer }, certificate, device, { signal, at: clock.now() })
+    }
     return outcome
   }
+
+  const isUnfinished = (outcome: ClaimOutcome): boolean =>
+    outcome.outcome === 'reserved' ||
+    (outcome.outcome === 'issued' &&
+      issuer.activate !== undefined &&
+      outcome.certificate.confirmedAt === undefined)
+
+  async function admit(publicKey: string): Promise<void> {
+    const turn = issuer.admit?.(publicKey, clock.now())
+    if (!turn) return
+    if (!turn.admitted) throw issuerBusy(turn.retryAfterMs, 'others come first')
+    if (turn.waitMs > 0) await pause(turn.waitMs)
+  }
+
+  const busy = (detail: string, retryAfterMs: number): Enrollment => ({
+    ok: false,
+    problem: { code: 'busy', detail, retryAfterMs },
+  })
 
   return async (claimant, request) => {
     const { deviceSerial, remoteAddress } = claimant
@@ -151,13 +181,17 @@ export function createEnroll(options: EnrollmentOptions): Enroll {
     const flight = `${deviceSerial} ${claimNumber} ${publicKey}`
     const settled = flights.get(flight) ?? settle(reserve, request)
     flights.set(flight, settled)
-    const outcome = await settled.finally(() => flights.delete(flight))
+    let outcome: ClaimOutcome
+    try {
+      outcome = await settled.finally(() => flights.delete(flight))
+    } catch (error) {
+      if (!isIssuerBusy(error)) throw error
+      return busy('certificates are being made for others', error.retryAfterMs)
+    }
     if (outcome.outcome === 'issued')
       return { ok: true, device: outcome.device, certificate: outcome.certificate }
-    if (outcome.outcome === 'reserved') {
-      const detail = 'the certificate is still being made'
-      return { ok: false, problem: { code: 'busy', detail, retryAfterMs: 5 * second } }
-    }
+    if (outcome.outcome === 'reserved')
+      return busy('the certificate is still being made', 5 * second)
     const { reason } = outcome
     if (reason === 'claim-conflict' || reason === 'key-conflict')
       log({ level: 'alarm', event: reason, deviceSerial, publicKey, remoteAddress })

@@ -1,3 +1,4 @@
+export { type Books, confirm, restore, wantedStatus, withdrawRefused } from './activation.ts'
 export { type Clock, systemClock } from './clock.ts'
 export type { EnrollmentOptions } from './enrollment.ts'
 export type { FailureLimits } from './failures.ts'
@@ -7,12 +8,20 @@ export {
   type HandlerOptions,
   type RequestContext,
 } from './handler.ts'
-export type { Issuer } from './issuer/issuer.ts'
+export { type Issuer, isIssuerBusy, issuerBusy } from './issuer/issuer.ts'
 export { createLocalIssuer, type LocalIssuerOptions, openDeviceCa } from './issuer/local.ts'
 export { type Listener, type ListenOptions, listen } from './listen.ts'
 export { jsonLog, type Log, type LogEvent, silent } from './log.ts'
 export type { Authority, ServerIdentity } from './pki.ts'
 export { type JudgedRequest, type Judgement, judgeRequest } from './policy.ts'
+export {
+  type Costs,
+  createRateGate,
+  type RateGate,
+  type RateGateOptions,
+  type Rates,
+  type Turn,
+} from './rate-gate.ts'
 export { openLibsqlRegistry } from './registry/libsql.ts'
 export {
   type AddOutcome,

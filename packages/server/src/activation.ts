@@ -1,0 +1,137 @@
+/**
+ * What the registry decides about certificates, carried out where devices connect.
+ *
+ * A device has at most two certificates in force: the one it had, and a new one until that has opened
+ * its first session. The order of the steps makes each of them repeatable:
+ *
+ * - a certificate is *activated* after it was recorded, and then looked at once more: a revocation
+ *   that came in between finds its status overwritten and has it written again;
+ * - what a new certificate replaces is *withdrawn* first and noted afterwards, so that whoever is cut
+ *   off in between finds the note missing and withdraws again;
+ * - what an operator refuses is noted first, so that no request revives it, and withdrawn afterwards;
+ *   the command is repeated if it fails, and the sweep finds what it left.
+ */
+import type { Issuer, Waiting } from './issuer/issuer.ts'
+import type { Certificate, CertificateStatus, Device, Registry } from './registry/registry.ts'
+
+export interface Books {
+  readonly registry: Registry
+  readonly issuer: Issuer
+}
+
+/** What a certificate's status is to be where devices connect. `device`: absent if it was removed. */
+export function wantedStatus(
+  certificate: Certificate,
+  device: Device | undefined,
+): CertificateStatus {
+  if (certificate.status !== 'ACTIVE') return certificate.status
+  return device && !device.disabled ? 'ACTIVE' : 'INACTIVE'
+}
+
+/** Makes a certificate that was just recorded open sessions, beside at most one other. Repeatable. */
+export async function activate(
+  { registry, issuer }: Books,
+  certificate: Certificate,
+  device: Device,
+  options: Waiting & { readonly at: Date },
+): Promise<void> {
+  const older = await inForceBeside(registry, certificate)
+  await retire({ registry, issuer }, older.slice(1), options)
+  if (!issuer.activate) return
+  await issuer.activate(certificate, device, options)
+  const [now, owner] = await Promise.all([
+    registry.findCertificate(certificate.certificateId),
+    registry.find(certificate.deviceSerial),
+  ])
+  const wanted = wantedStatus(now ?? certificate, owner)
+  if (wanted !== 'ACTIVE') await issuer.withdraw?.(certificate, wanted, options)
+}
+
+/**
+ * Notes that a certificate has opened a session, and retires the ones that it replaces. Repeatable; only
+ * the first time costs more than one look into the registry.
+ *
+ * @returns whether anything was to be done
+ */
+export async function confirm(
+  { registry, issuer }: Books,
+  certificateId: string,
+  options: Waiting & { readonly at: Date },
+): Promise<boolean> {
+  const certificate = await registry.findCertificate(certificateId)
+  if (certificate?.status !== 'ACTIVE' || certificate.confirmedAt) return false
+  for (const older of await inForceBeside(registry, certificate))
+    if (older.issuedAt <= certificate.issuedAt) await issuer.withdraw?.(older, 'INACTIVE', options)
+  await registry.confirm(certificateId, options.at)
+  return true
+}
+
+/**
+ * Withdraws every certificate of a device that the registry does not let in: after a command that
+ * revoked, disabled, re-armed or removed. Repeatable.
+ *
+ * @returns how many were withdrawn
+ */
+export async function withdrawRefused(
+  { registry, issuer }: Books,
+  deviceSerial: string,
+  options: Waiting,
+): Promise<number> {
+  if (!issuer.withdraw) return 0
+  const device = await registry.find(deviceSerial)
+  let withdrawn = 0
+  for (const certificate of await registry.certificates(deviceSerial)) {
+    const wanted = wantedStatus(certificate, device)
+    if (wanted === 'ACTIVE') continue
+    await issuer.withdraw(certificate, wanted, options)
+    withdrawn += 1
+  }
+  return withdrawn
+}
+
+/**
+ * Makes the certificates of a device that was enabled again open sessions again. Repeatable.
+ *
+ * @returns how many were activated
+ */
+export async function restore(
+  { registry, issuer }: Books,
+  deviceSerial: string,
+  options: Waiting & { readonly at: Date },
+): Promise<number> {
+  const device = await registry.find(deviceSerial)
+  if (!issuer.activate || !device || device.disabled) return 0
+  const certificates = await registry.certificates(deviceSerial)
+  const wanted = certificates.filter(({ status }) => status === 'ACTIVE')
+  for (const certificate of wanted) await issuer.activate(certificate, device, options)
+  return wanted.length
+}
+
+/**
+ * The other certificates of the same device that are in force, the one to keep first: one that has
+ * opened a session before one that has not, a newer before an older one.
+ */
+async function inForceBeside(registry: Registry, certificate: Certificate): Promise<Certificate[]> {
+  const all = await registry.certificates(certificate.deviceSerial)
+  return all
+    .filter(
+      ({ certificateId, status }) =>
+        certificateId !== certificate.certificateId && status === 'ACTIVE',
+    )
+    .sort(
+      (one, other) =>
+        Number(other.confirmedAt !== undefined) - Number(one.confirmedAt !== undefined) ||
+        other.issuedAt.getTime() - one.issuedAt.getTime(),
+    )
+}
+
+async function retire(
+  { registry, issuer }: Books,
+  certificates: readonly Certificate[],
+  options: Waiting & { readonly at: Date },
+): Promise<void> {
+  for (const certificate of certificates) {
+    await issuer.withdraw?.(certificate, 'INACTIVE', options)
+    await registry.setCertificateStatus(certificate.certificateId, 'INACTIVE', options.at)
+  }
+}
