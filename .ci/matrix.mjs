@@ -67,6 +67,8 @@ function runSuite(binary) {
       [
         path.join(root, 'node_modules', 'vitest', 'vitest.mjs'),
         'run',
+        // The JSON report leaves out what failed outside of any test.
+        '--reporter=dot',
         '--reporter=json',
         `--outputFile.json=${report}`,
       ],
@@ -94,7 +96,7 @@ function runSuite(binary) {
     const ok = run.status === 0
     return {
       ok,
-      failures: ok || failures.length > 0 ? failures : [said],
+      failures: ok || failures.length > 0 ? failures : [said.slice(-8000)],
       passed: result.numPassedTests,
       failed: result.numFailedTests,
       skipped: result.numPendingTests + result.numTodoTests,
