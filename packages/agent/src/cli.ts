@@ -55,6 +55,10 @@ const options = {
   config: new Option('--config <file>', 'default: /etc/certvend/agent.toml, if it exists'),
 } as const
 
+// What no boot needs is not loaded by one.
+const doctor: Action = async (flags, terminal) =>
+  (await import('./commands/doctor.ts')).doctor(flags, terminal)
+
 type Action = (flags: Flags, terminal: Terminal) => Promise<ExitCode>
 
 /** The table of commands; what a command comes to is told to `settle`. */
@@ -111,6 +115,15 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .addHelpText(
       'after',
       '\nAsks the running agent, else reads the state directory.\n\nExample:\n  certvend status --json | jq -r .state',
+    )
+  add('doctor', 'what is wrong, the most likely cause first, and what to do about it', doctor, [
+    ...claim,
+    ...place,
+  ])
+    .option('--json', 'print the diagnosis as JSON')
+    .addHelpText(
+      'after',
+      '\nChecks clock, settings, state directory, disk, names, routes, proxy, TLS and pins of\nboth servers, the broker and the running agent, in half a minute at most. It sends\nno token, asks for no certificate, and leaves a running agent its connection; where\nnone runs it connects once as this device. Exit code 0: healthy; 1: passes by\nitself; 2: usage or configuration; 3: a person must act.\n\nExample:\n  certvend doctor --json | jq -r .cause',
     )
   add('reload', 'let the running agent read its configuration again', reload, place).addHelpText(
     'after',

@@ -59,7 +59,12 @@ function judged<T>(from: string, judge: () => T): T {
 const pinHint =
   'a pin is the CA certificate, in PEM, that issued the vending server its certificate'
 
-function readPin(pin: Sourced): string {
+/**
+ * The text of a pin file, which holds CA certificates and nothing else.
+ *
+ * @throws a configuration error
+ */
+export function readPin(pin: Sourced): string {
   const { text } = readPlainFile('the pin file', pin)
   const refuse = (why: string): Error =>
     configurationError(`${pin.from}: the pin file ${pin.value} ${why}`, pinHint)

@@ -4,10 +4,13 @@
  */
 import type { Clock } from '@certvend/client'
 import type { Log, LogEvent } from './log.ts'
+import { version } from './version.ts'
 import { clockTime, day } from './wording.ts'
 
 /** Instants are ISO 8601. */
 export interface LiveDocument {
+  /** Of the running agent, which an upgrade does not change until it is restarted. */
+  readonly version: string
   readonly connection: 'starting' | 'enrolling' | 'connecting' | 'online' | 'waiting' | 'stopped'
   /** Since when it is online, or is not. */
   readonly since: string
@@ -22,6 +25,8 @@ export interface LiveDocument {
   }
   /** Sessions opened since the start. */
   readonly sessions: number
+  /** Publishes acknowledged since the start: none, with sessions that end, and it is the policy. */
+  readonly acknowledged: number
   /** Attempts that came to nothing, in a row. */
   readonly failedInARow: number
 }
@@ -46,9 +51,11 @@ const stuckAfterMs = 15 * 60_000
 /** @param onChange told after each event that changed what {@link Live.inWords} says */
 export function watchLive(clock: Clock, onChange: () => void = () => {}): Live {
   let state: LiveDocument = {
+    version,
     connection: 'starting',
     since: clock.now().toISOString(),
     sessions: 0,
+    acknowledged: 0,
     failedInARow: 0,
   }
   let who = ''
@@ -61,11 +68,11 @@ export function watchLive(clock: Clock, onChange: () => void = () => {}): Live {
     connection: LiveDocument['connection'],
     more: Partial<LiveDocument> = {},
   ): LiveDocument => {
-    const { sessions, failedInARow } = state
+    const { sessions, acknowledged, failedInARow } = state
     const now = clock.now().toISOString()
     const changed = (connection === 'online') !== (state.connection === 'online')
     const since = changed || connection === 'stopped' ? now : state.since
-    return { connection, since, sessions, failedInARow, ...more }
+    return { version, connection, since, sessions, acknowledged, failedInARow, ...more }
   }
 
   function take(event: LogEvent): LiveDocument {
@@ -94,6 +101,8 @@ export function watchLive(clock: Clock, onChange: () => void = () => {}): Live {
           failedInARow: state.failedInARow + 1,
         })
       }
+      case 'publish.acknowledged':
+        return { ...state, acknowledged: state.acknowledged + 1 }
       case 'claim.unusable':
         return turn('waiting', {
           problem: {

@@ -11,6 +11,7 @@ import {
   openCredentialStore,
   type Pending,
 } from '@certvend/client'
+import type { Episode } from './journal.ts'
 import type { LiveDocument } from './live.ts'
 import { clockTime, day, duration } from './wording.ts'
 
@@ -53,6 +54,8 @@ export interface StatusDocument {
   readonly pending?: PendingDocument
   /** What the running agent says of itself; absent when none answered. */
   readonly live?: LiveDocument
+  /** What the running agent remembers of the last thing that went wrong, over or not. */
+  readonly lastFailure?: Episode
   readonly problems: readonly Problem[]
   /** What opening the store mended. */
   readonly mended: readonly string[]

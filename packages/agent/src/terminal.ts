@@ -22,7 +22,10 @@ export interface Terminal {
   readonly interactive: boolean
   /** Data, on stdout; ends with a line break. */
   out(text: string): void
-  /** One thing that happened. `passing`: the next line takes its place on a terminal. */
+  /**
+   * One thing that happened. `passing`: the next line takes its place on a terminal; an empty one
+   * takes the place of the last and is no line of its own.
+   */
   progress(line: string, options?: { readonly passing?: boolean }): void
   warn(message: string, hint?: string): void
   fail(failure: Failure): void
@@ -44,6 +47,7 @@ export function openTerminal(stdout: Output, stderr: Output): Terminal {
     interactive: stdout.isTTY === true,
     out: (text) => void stdout.write(text.endsWith('\n') ? text : `${text}\n`),
     progress(line, options = {}) {
+      if (!stderr.isTTY && line === '') return
       if (!options.passing || !stderr.isTTY) return say(line)
       // One row at most: a line that wrapped could not be taken back.
       stderr.write(`${passing ? eraseLine : ''}${line.slice(0, (stderr.columns || 80) - 1)}`)

@@ -36,6 +36,8 @@ Commands:
   run [options]                  enroll if needed, connect, and stay online
   status [options]               who am I, am I online, until when, and what is
                                  wrong
+  doctor [options]               what is wrong, the most likely cause first, and
+                                 what to do about it
   reload [options]               let the running agent read its configuration
                                  again
   config                         look after the configuration

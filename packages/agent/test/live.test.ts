@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { watchLive } from '../src/live.ts'
 import type { LogEvent } from '../src/log.ts'
 import { checkOf, type StatusDocument } from '../src/status.ts'
+import { version } from '../src/version.ts'
 import { movedClock } from './moved-clock.ts'
 
 const start = new Date('2027-03-01T12:00:00Z')
@@ -43,11 +44,15 @@ describe('what the daemon is doing', () => {
     live.log(opened)
     expect(live.inWords()).toMatch(/^online as GW-1 since 2027-03-01 /)
     expect(live.document()).toEqual({
+      version,
       connection: 'online',
       since: start.toISOString(),
       sessions: 1,
+      acknowledged: 0,
       failedInARow: 0,
     })
+    live.log({ event: 'publish.acknowledged', topic: 'certvend/GW-1/status' })
+    expect(live.document()).toMatchObject({ connection: 'online', acknowledged: 1 })
   })
 
   it('while offline says what is wrong and when it tries again', () => {

@@ -32,3 +32,6 @@ export const systemClock: Clock = {
     signal?.throwIfAborted()
   },
 }
+
+/** Milliseconds since this process began, by a clock that nobody sets; it stands still in a suspend. */
+export const monotonicMs = (): number => performance.now()

@@ -6,7 +6,7 @@
  */
 import { once } from 'node:events'
 import { connect as connectTcp, type Socket } from 'node:net'
-import { connect as connectTls, type TLSSocket } from 'node:tls'
+import { connect as connectTls, type DetailedPeerCertificate, type TLSSocket } from 'node:tls'
 import { CertvendError } from './errors.ts'
 import { explain } from './in-between.ts'
 import { type Patience, within } from './patience.ts'
@@ -37,8 +37,18 @@ export interface Dialed {
   error(): Error | undefined
 }
 
+/** How far a connection has come. */
+export type DialStep =
+  /** TCP, to the host or its proxy. */
+  | { readonly at: 'connected'; readonly address: string | undefined }
+  | { readonly at: 'tunnel' }
+  /** A certificate was shown; nobody has judged it yet. */
+  | { readonly at: 'shown'; readonly certificate: DetailedPeerCertificate }
+
 export interface DialOptions extends ProxyOptions {
   readonly now: Date
+  /** For whoever explains; whether the connection is trusted does not depend on it. */
+  readonly onStep?: (step: DialStep) => void
 }
 
 /**
@@ -61,7 +71,7 @@ export async function dial(
   options: DialOptions,
 ): Promise<Dialed> {
   const { host, port, alpn, anchors, anchorsAre, identity } = destination
-  const { now } = options
+  const { now, onStep } = options
   const proxy = proxyFor(destination, options)
   const place = `${authority(host, port)}${proxy ? ` (through proxy ${proxy.place})` : ''}`
   const tls = tlsOptions(anchors, host, identity)
@@ -71,8 +81,8 @@ export async function dial(
   try {
     return await within(patience, async (either) => {
       const tcp = proxy
-        ? await throughProxy(proxy, destination, options, { opened, signal: either })
-        : await openTcp({ host, port }, { opened, signal: either })
+        ? await throughProxy(proxy, destination, options, { opened, signal: either, onStep })
+        : await openTcp({ host, port }, { opened, signal: either, onStep })
       waitsFor = place
       const socket = connectTls({
         ...tls,
@@ -83,6 +93,7 @@ export async function dial(
       // getPeerX509Certificate, which takes the certificate away from the judge.
       socket.prependOnceListener('secure', () => {
         shown = socket.getPeerCertificate().raw
+        if (shown) onStep?.({ at: 'shown', certificate: socket.getPeerCertificate(true) })
       })
       await once(socket, 'secureConnect', { signal: either })
       let first: Error | undefined
@@ -109,11 +120,12 @@ interface Attempt {
   /** Every socket that was opened, for whoever cleans up. */
   readonly opened: Socket[]
   readonly signal: AbortSignal
+  readonly onStep: DialOptions['onStep']
 }
 
 async function openTcp(
   { host, port }: { readonly host: string; readonly port: number },
-  { opened, signal }: Attempt,
+  { opened, signal, onStep }: Attempt,
 ): Promise<Socket> {
   const socket = connectTcp({
     host: withoutBrackets(host),
@@ -124,6 +136,7 @@ async function openTcp(
   })
   opened.push(socket)
   await once(socket, 'connect', { signal })
+  onStep?.({ at: 'connected', address: socket.remoteAddress })
   return socket.on('error', () => {})
 }
 
@@ -150,6 +163,7 @@ async function throughProxy(
   }
   const { openTunnel } = await import('./tunnel.ts')
   await openTunnel(hop, proxy, to, signal)
+  attempt.onStep?.({ at: 'tunnel' })
   return hop
 }
 

@@ -4,7 +4,7 @@
  * @module
  */
 export { type Claim, createClaim } from './claim.ts'
-export { type Clock, systemClock } from './clock.ts'
+export { type Clock, earliestPlausible, monotonicMs, systemClock } from './clock.ts'
 export {
   type Credential,
   type CredentialParts,

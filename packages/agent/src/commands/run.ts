@@ -1,9 +1,12 @@
 /** `certvend run`: the daemon in the foreground, as systemd wants it. */
+import { uptime } from 'node:os'
 import { isDeepStrictEqual } from 'node:util'
-import { openCredentialStore, systemClock } from '@certvend/client'
+import { monotonicMs, openCredentialStore, systemClock } from '@certvend/client'
 import { runAgent } from '../agent.ts'
 import { readEnrollment } from '../enrollment.ts'
 import { type ExitCode, isConfigurationError } from '../failure.ts'
+import { openRecorder, type Recorder } from '../journal.ts'
+import { openJournal } from '../journal-file.ts'
 import { watchLive } from '../live.ts'
 import { type Log, openLog } from '../log.ts'
 import { openNotify } from '../notify.ts'
@@ -11,10 +14,10 @@ import { proxyPlace } from '../proxy.ts'
 import { type Flags, resolveSettings, type Settings } from '../settings.ts'
 import { reloadOnHangup, stopOnSignals } from '../signals.ts'
 import { openDoors } from '../socket.ts'
-import { statusOf } from '../status.ts'
+import { type StatusDocument, statusOf } from '../status.ts'
 import type { Terminal } from '../terminal.ts'
 import { bootTokens, importToken } from '../token.ts'
-import { version } from '../version.ts'
+import { installedAt, version } from '../version.ts'
 
 export async function run(
   flags: Flags,
@@ -37,9 +40,11 @@ export async function run(
     proxyPlace(environment)
     const json = flags.json === true || !terminal.interactive
     const write = openLog((line) => terminal.out(line), { json, clock })
+    let recorder: Recorder | undefined
     const log: Log = (event) => {
       write(event)
       live.log(event)
+      recorder?.log(event)
     }
     const { stateDirectory } = settings
     const store = await openCredentialStore(stateDirectory)
@@ -59,6 +64,15 @@ export async function run(
       if (matters || live.document().connection !== 'online') again.abort()
     }
 
+    const statusNow = (): StatusDocument => {
+      const lastFailure = recorder?.episodes().at(-1)
+      return {
+        ...statusOf(store, clock.now()),
+        live: live.document(),
+        ...(lastFailure ? { lastFailure } : {}),
+      }
+    }
+
     do {
       again = new AbortController()
       await runAgent({
@@ -71,14 +85,21 @@ export async function run(
         ...(notify.aliveEveryMs === undefined ? {} : { turnEveryMs: notify.aliveEveryMs / 2 }),
         onTurn(waitedMs) {
           live.waited(waitedMs)
+          recorder?.look()
           if (!live.stuck()) notify.alive()
         },
         async onHeld() {
+          // Only who holds the lock keeps the journal.
+          recorder ??= openRecorder(openJournal(store.directory, clock), {
+            clock,
+            monotonicMs,
+            version,
+            installedAt: installedAt(),
+            bootedAt: new Date(clock.now().getTime() - uptime() * 1000),
+          })
           closeDoors ??= await openDoors(settings.socketDirectory, (request) => {
             if (request === 'reload') void reload()
-            return request === 'status'
-              ? { ok: true, result: { ...statusOf(store, clock.now()), live: live.document() } }
-              : { ok: true }
+            return request === 'status' ? { ok: true, result: statusNow() } : { ok: true }
           }).catch((error: Error) => {
             log({ event: 'socket.unusable', message: error.message })
             return undefined
