@@ -12,11 +12,18 @@ export const credentials = {
   AWS_REGION: 'eu-west-1',
 }
 
-/** MiniStack; in the answer also `mqttPort`, where its mutual-TLS broker listens. */
-export async function startMinistack(program, work) {
+/**
+ * MiniStack; in the answer also `mqttPort`, where its mutual-TLS broker listens. With `enforceIam` every
+ * call's signature and the policies of who makes it are judged, also those of a function's role.
+ */
+export async function startMinistack(
+  program,
+  work,
+  { name = 'ministack', enforceIam = false } = {},
+) {
   const [port, mqttPort] = [await freePort(), await freePort()]
   const url = `http://127.0.0.1:${port}`
-  const started = await start('MiniStack', program, [], {
+  const started = await start(name, program, [], {
     work,
     url,
     env: {
@@ -24,6 +31,7 @@ export async function startMinistack(program, work) {
       IOT_MTLS_PORT: String(mqttPort),
       BIND_HOST: '127.0.0.1',
       LOG_LEVEL: 'WARNING',
+      AUTH: String(enforceIam),
       AWS_DEFAULT_REGION: credentials.AWS_REGION,
       ...credentials,
     },
@@ -49,6 +57,8 @@ export async function startMoto(program, work) {
 async function start(name, program, args, { work, url, env, ready }) {
   const home = path.join(work, name)
   fs.mkdirSync(home)
+  // MiniStack runs functions below here, by scripts in CommonJS, whatever a package.json above says.
+  fs.writeFileSync(path.join(home, 'package.json'), '{"type":"commonjs"}\n')
   const file = path.join(home, 'log')
   const log = fs.openSync(file, 'w')
   const child = spawn(program, args, {

@@ -19,6 +19,8 @@ const tools = {
   ministack: { requirement: 'ministack[full]==1.5.33', program: 'ministack' },
   /** Imitates IoT's and DynamoDB's control planes. About 250 MB. */
   moto: { requirement: 'moto[server,iot,dynamodb]==5.2.5', program: 'moto_server' },
+  /** AWS's own command line. About 160 MB. */
+  aws: { requirement: 'awscli==1.46.2', program: 'aws' },
   /** Judges CloudFormation templates by AWS's own schemas. About 90 MB. */
   'cfn-lint': { requirement: 'cfn-lint==1.58.0', program: 'cfn-lint' },
 }
