@@ -2,22 +2,24 @@
  * A problem document in place of a reply: each has a code of ours, and none brings a secret or an
  * escape sequence into the error.
  */
-import type { ErrorCode } from '@certvend/client'
+import type { ErrorCode, Remedy } from '@certvend/client'
 import { type ProblemCode, problems, problemType } from '@certvend/client/wire'
 import { describe, expect, it } from 'vitest'
 import { raw, refusalOf, token } from './attempt.ts'
 import type { Respond } from './vending-machine.ts'
 
 describe('a problem document', () => {
-  const expected: Record<ProblemCode, readonly [ErrorCode, 'retry' | 'operator']> = {
+  const expected: Record<ProblemCode, readonly [ErrorCode, Remedy]> = {
     'malformed-request': ['ERR_REQUEST_REFUSED', 'operator'],
     'csr-refused': ['ERR_REQUEST_REFUSED', 'operator'],
     'claim-refused': ['ERR_CLAIM_REFUSED', 'operator'],
+    'certificate-refused': ['ERR_CREDENTIAL_REFUSED', 'enroll'],
     'device-disabled': ['ERR_CLAIM_REFUSED', 'operator'],
     'certificate-revoked': ['ERR_CLAIM_REFUSED', 'operator'],
     'not-found': ['ERR_REQUEST_REFUSED', 'operator'],
     'method-not-allowed': ['ERR_REQUEST_REFUSED', 'operator'],
     'claim-spent': ['ERR_CLAIM_SPENT', 'operator'],
+    'claim-open': ['ERR_REQUEST_REFUSED', 'operator'],
     'key-in-use': ['ERR_KEY_REFUSED', 'retry'],
     'key-revoked': ['ERR_KEY_REFUSED', 'retry'],
     'request-too-large': ['ERR_REQUEST_REFUSED', 'operator'],

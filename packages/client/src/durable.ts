@@ -208,6 +208,11 @@ export function removeAll(directory: string): void {
   })
 }
 
+/** Removes an empty directory. */
+export function removeEmpty(directory: string): void {
+  step('remove', directory, () => fs.rmdirSync(directory))
+}
+
 /** A lock held by this process until released, or until the process is gone, however it went. */
 export interface Lock {
   release(): void

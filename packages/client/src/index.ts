@@ -23,6 +23,7 @@ export {
   ensureCredential,
   fetchCaCertificates,
 } from './enroll.ts'
+export { type Erased, type EraseOptions, eraseStore } from './erase.ts'
 export {
   CertvendError,
   type ErrorCode,
@@ -47,6 +48,7 @@ export {
 } from './key.ts'
 export { openPkcs11Key } from './pkcs11.ts'
 export { type HttpProxy, type ProxyOptions, proxyFor } from './proxy.ts'
+export { reenroll, retire } from './reenroll.ts'
 export type { Backoff } from './retry.ts'
 export type { Send, SendLimits, SendRequest, SendResponse } from './send.ts'
 export {

@@ -27,6 +27,7 @@ import {
   syncPath,
   takeLock,
 } from './durable.ts'
+import { eraseContents } from './erase.ts'
 import { CertvendError } from './errors.ts'
 import { fileNames, issuedFiles, keyFileOf, readKeyFile, requestFile } from './generation.ts'
 import {
@@ -74,6 +75,8 @@ export interface CredentialStore {
   promote(): Credential
   /** Drops what is pending; never what is current. */
   discard(): void
+  /** Factory reset: overwrites and removes everything, keys first of all; see `eraseStore`. */
+  erase(): void
   /** Frees the lock. */
   close(): void
 }
@@ -312,6 +315,15 @@ export async function openCredentialStore(
         syncDirectory(at('generations')) // or a power cut brings the key back
         reload()
       }),
+    erase() {
+      lock()
+      try {
+        eraseContents(root)
+      } finally {
+        settled.clear()
+        reload()
+      }
+    },
     close,
   }
 }

@@ -12,6 +12,8 @@ export const paths = {
   enroll: '/v1/enroll',
   /** POST {@link EnrollRequest}, authenticated by the present credential (RFC 7030 section 4.2.2). */
   reenroll: '/v1/reenroll',
+  /** POST {@link RetireRequest}, authenticated by the certificate that is given up. */
+  retire: '/v1/retire',
   /** GET {@link CaCertificates} (RFC 7030 section 4.1); anchors, never pins. */
   cacerts: '/v1/cacerts',
 } as const
@@ -92,6 +94,15 @@ const EnrollReplySchema = v.object({
   endpoint: Endpoint,
 })
 
+const RetireRequestSchema = v.object({
+  deviceSerial: v.pipe(v.string(), v.regex(deviceSerialPattern, 'not a device serial')),
+})
+
+const RetiredSchema = v.object({
+  /** What opens no session any more. */
+  certificateId: v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/, 'not 64 hex digits')),
+})
+
 const CaCertificatesSchema = v.object({
   /** The CA that issues device certificates, one PEM each. */
   deviceCa: certificates,
@@ -109,6 +120,8 @@ const ProblemSchema = v.object({
 export type Endpoint = v.InferOutput<typeof Endpoint>
 export type EnrollRequest = v.InferOutput<typeof EnrollRequestSchema>
 export type EnrollReply = v.InferOutput<typeof EnrollReplySchema>
+export type RetireRequest = v.InferOutput<typeof RetireRequestSchema>
+export type Retired = v.InferOutput<typeof RetiredSchema>
 export type CaCertificates = v.InferOutput<typeof CaCertificatesSchema>
 /** A problem document (RFC 9457). */
 export type Problem = v.InferOutput<typeof ProblemSchema>
@@ -118,11 +131,13 @@ export const problems = {
   'malformed-request': 400,
   'csr-refused': 400,
   'claim-refused': 401,
+  'certificate-refused': 401,
   'device-disabled': 403,
   'certificate-revoked': 403,
   'not-found': 404,
   'method-not-allowed': 405,
   'claim-spent': 409,
+  'claim-open': 409,
   'key-in-use': 409,
   'key-revoked': 409,
   'request-too-large': 413,
@@ -167,6 +182,9 @@ export const parseEnrollRequest = (body: Uint8Array): Parsed<EnrollRequest> =>
   parse(EnrollRequestSchema, body)
 export const parseEnrollReply = (body: Uint8Array): Parsed<EnrollReply> =>
   parse(EnrollReplySchema, body)
+export const parseRetireRequest = (body: Uint8Array): Parsed<RetireRequest> =>
+  parse(RetireRequestSchema, body)
+export const parseRetired = (body: Uint8Array): Parsed<Retired> => parse(RetiredSchema, body)
 export const parseCaCertificates = (body: Uint8Array): Parsed<CaCertificates> =>
   parse(CaCertificatesSchema, body)
 export const parseProblem = (body: Uint8Array): Parsed<Problem> => parse(ProblemSchema, body)

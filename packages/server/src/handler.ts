@@ -12,12 +12,17 @@ import {
   isToken,
   limits,
   mediaTypes,
+  type Parsed,
   parseEnrollRequest,
+  parseRetireRequest,
   paths,
+  type Retired,
 } from '@certvend/client/wire'
-import { createEnroll, type EnrollmentOptions } from './enrollment.ts'
+import { second } from './clock.ts'
+import { certificateRefused, createEnroll, type EnrollmentOptions } from './enrollment.ts'
 import { judgeRequest } from './policy.ts'
-import { type Problem, problemOf, registryDown, renderJson, renderProblem } from './problem.ts'
+import { type Problem, renderJson, renderProblem } from './problem.ts'
+import { isRegistryBusy } from './registry/registry.ts'
 
 export interface HandlerOptions extends EnrollmentOptions {
   /** Where devices connect to, handed to them with the certificate. */
@@ -28,6 +33,8 @@ export interface HandlerOptions extends EnrollmentOptions {
 export interface RequestContext {
   /** The caller's address, from the socket or from API Gateway's context; never from a header. */
   readonly remoteAddress: string
+  /** SHA-256 of the client certificate's DER, hex, where the TLS handshake has proven its key. */
+  readonly shownCertificateId?: string
 }
 
 /** Never rejects. */
@@ -47,42 +54,51 @@ export function createHandler(options: HandlerOptions): Handler {
   const { registry, issuer, endpoint, log, clock } = options
   const enroll = createEnroll(options)
 
-  const answerEnroll: Route = async (request, { remoteAddress }) => {
-    const refused = judgeHeaders(request)
-    if (refused) return refused
-    const body = await readBody(request)
-    if (!body)
-      return {
-        code: 'request-too-large',
-        detail: `a request body has at most ${limits.requestBytes} bytes`,
+  /** By the token of a claim, or by a certificate that was shown. */
+  const answerEnroll =
+    (operation: 'enroll' | 'reenroll'): Route =>
+    async (request, { remoteAddress, shownCertificateId = '' }) => {
+      const parsed = await readJson(request, parseEnrollRequest)
+      if (!parsed.ok) return parsed.problem
+      const { deviceSerial, csr } = parsed.value
+      const judged = judgeRequest(csr, deviceSerial)
+      if (!judged.ok) return { code: 'csr-refused', detail: judged.reason }
+      const token = bearerToken(request)
+      const by =
+        operation === 'reenroll' ? { shown: shownCertificateId } : token !== undefined && { token }
+      const result = await enroll({ deviceSerial, remoteAddress, ...by }, judged.request)
+      if (!result.ok) {
+        const { code, detail } = result.problem
+        const who = { deviceSerial, remoteAddress }
+        log({ event: 'refused', operation, problem: code, reason: detail, ...who })
+        return result.problem
       }
-    const parsed = parseEnrollRequest(body)
-    if (!parsed.ok) return { code: 'malformed-request', detail: parsed.reason }
-    const { deviceSerial, csr } = parsed.value
-    const judged = judgeRequest(csr, deviceSerial)
-    if (!judged.ok) return { code: 'csr-refused', detail: judged.reason }
-    const token = bearerToken(request)
-    const result = await enroll(
-      { deviceSerial, remoteAddress, ...(token !== undefined && { token }) },
-      judged.request,
-    )
-    if (!result.ok) {
-      const { code, detail } = result.problem
-      const who = { deviceSerial, remoteAddress }
-      log({ event: 'refused', operation: 'enroll', problem: code, reason: detail, ...who })
-      return result.problem
+      const { device, certificate } = result
+      const { certificateId, certificateChain } = certificate
+      const { thingName } = device
+      log({ event: 'enrolled', operation, deviceSerial, thingName, certificateId, remoteAddress })
+      return renderJson({
+        deviceSerial,
+        thingName,
+        certificateId,
+        certificateChain: [...certificateChain],
+        endpoint,
+      } satisfies EnrollReply)
     }
-    const { device, certificate } = result
-    const { certificateId, certificateChain } = certificate
-    const { thingName } = device
-    log({ event: 'enrolled', deviceSerial, thingName, certificateId, remoteAddress })
-    return renderJson({
-      deviceSerial,
-      thingName,
-      certificateId,
-      certificateChain: [...certificateChain],
-      endpoint,
-    } satisfies EnrollReply)
+
+  const answerRetire: Route = async (request, { remoteAddress, shownCertificateId = '' }) => {
+    const parsed = await readJson(request, parseRetireRequest)
+    if (!parsed.ok) return parsed.problem
+    const { deviceSerial } = parsed.value
+    const certificateId = shownCertificateId
+    const certificate = await registry.findCertificate(certificateId)
+    if (certificate?.deviceSerial !== deviceSerial) return certificateRefused
+    // Noted first, so that no request revives it; the key is about to be destroyed.
+    await registry.setCertificateStatus(certificateId, 'REVOKED', clock.now())
+    const signal = AbortSignal.timeout(options.issueTimeoutMs ?? 20 * second)
+    await issuer.withdraw?.(certificate, 'REVOKED', { signal })
+    log({ event: 'retired', deviceSerial, certificateId, remoteAddress })
+    return renderJson({ certificateId } satisfies Retired)
   }
 
   const answerCaCertificates: Route = async () =>
@@ -97,7 +113,9 @@ export function createHandler(options: HandlerOptions): Handler {
   }
 
   const operations: ReadonlyMap<string, Operation> = new Map([
-    [paths.enroll, { name: 'enroll', methods: ['POST'], answer: answerEnroll }],
+    [paths.enroll, { name: 'enroll', methods: ['POST'], answer: answerEnroll('enroll') }],
+    [paths.reenroll, { name: 'reenroll', methods: ['POST'], answer: answerEnroll('reenroll') }],
+    [paths.retire, { name: 'retire', methods: ['POST'], answer: answerRetire }],
     [paths.cacerts, { name: 'cacerts', methods: ['GET', 'HEAD'], answer: answerCaCertificates }],
     ['/healthz', { name: 'healthz', methods: ['GET', 'HEAD'], answer: answerHealth }],
   ])
@@ -119,7 +137,17 @@ export function createHandler(options: HandlerOptions): Handler {
   function failure(error: unknown, operation: string): Problem {
     const reason = error instanceof Error ? error.message : String(error)
     log({ level: 'error', event: 'failed', operation, reason })
-    return operation === 'healthz' ? registryDown : problemOf(error)
+    if (isRegistryBusy(error) || operation === 'healthz')
+      return {
+        code: 'busy',
+        detail: 'the registry does not answer now',
+        retryAfterMs: 2 * second,
+      }
+    return {
+      code: 'internal',
+      detail: 'see the log of the vending server',
+      retryAfterMs: 30 * second,
+    }
   }
 
   return async (request, context) => {
@@ -135,6 +163,24 @@ export function createHandler(options: HandlerOptions): Handler {
     })
     return response
   }
+}
+
+/** The judged body of a request. */
+async function readJson<T>(
+  request: Request,
+  parse: (body: Uint8Array) => Parsed<T>,
+): Promise<{ ok: true; value: T } | { ok: false; problem: Problem }> {
+  const refused = judgeHeaders(request)
+  if (refused) return { ok: false, problem: refused }
+  const body = await readBody(request)
+  if (!body) {
+    const detail = `a request body has at most ${limits.requestBytes} bytes`
+    return { ok: false, problem: { code: 'request-too-large', detail } }
+  }
+  const parsed = parse(body)
+  return parsed.ok
+    ? parsed
+    : { ok: false, problem: { code: 'malformed-request', detail: parsed.reason } }
 }
 
 function judgeHeaders(request: Request): Problem | undefined {

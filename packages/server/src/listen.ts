@@ -8,9 +8,11 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
+import type { TLSSocket } from 'node:tls'
 import { limits } from '@certvend/client/wire'
 import { second } from './clock.ts'
-import type { Handler } from './handler.ts'
+import type { Handler, RequestContext } from './handler.ts'
+import { certificateId } from './issuer/local.ts'
 import { renderProblem } from './problem.ts'
 import { serverTlsOptions } from './tls.ts'
 
@@ -38,6 +40,10 @@ export async function listen(handler: Handler, options: ListenOptions): Promise<
   const server = createServer(
     {
       ...serverTlsOptions(options.tls),
+      // For re-enrollment a device shows its certificate. Whoever shows one has proven its key; whether
+      // it is worth anything the registry says, as not every issuer's CA is known here.
+      requestCert: true,
+      rejectUnauthorized: false,
       headersTimeout: options.headersTimeoutMs ?? 10 * second,
       requestTimeout: options.requestTimeoutMs ?? 30 * second,
       connectionsCheckingInterval: second,
@@ -72,9 +78,8 @@ async function serve(handler: Handler, incoming: IncomingMessage, outgoing: Serv
   try {
     const body = await readAtMost(incoming, limits.requestBytes + 1)
     const request = toRequest(incoming, body)
-    const remoteAddress = incoming.socket.remoteAddress ?? ''
     const response = request
-      ? await handler(request, { remoteAddress })
+      ? await handler(request, contextOf(incoming.socket as TLSSocket))
       : renderProblem({ code: 'malformed-request', detail: 'the request line cannot be used' })
     // What was not read would be taken for the next request.
     if (!incoming.complete) outgoing.setHeader('connection', 'close')
@@ -89,6 +94,12 @@ async function serve(handler: Handler, incoming: IncomingMessage, outgoing: Serv
   } catch {
     outgoing.destroy() // the caller went away, or was cut off for being slow
   }
+}
+
+function contextOf(socket: TLSSocket): RequestContext {
+  const { remoteAddress = '' } = socket
+  const shown = socket.getPeerX509Certificate()
+  return { remoteAddress, ...(shown && { shownCertificateId: certificateId(shown.raw) }) }
 }
 
 /** Reads until the end or until `limit` bytes are there, whichever comes first. */

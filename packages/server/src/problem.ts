@@ -3,8 +3,6 @@
  * here, and becomes a response in one place.
  */
 import { mediaTypes, type ProblemCode, problems, problemType } from '@certvend/client/wire'
-import { second } from './clock.ts'
-import { isRegistryBusy } from './registry/registry.ts'
 
 /** A refusal. */
 export interface Problem {
@@ -17,31 +15,17 @@ export interface Problem {
   readonly headers?: Readonly<Record<string, string>>
 }
 
-export const registryDown: Problem = {
-  code: 'busy',
-  detail: 'the registry does not answer now',
-  retryAfterMs: 2 * second,
-}
-
-/** What a caller hears of an error, whose words are for the log alone. */
-export const problemOf = (error: unknown): Problem =>
-  isRegistryBusy(error)
-    ? registryDown
-    : {
-        code: 'internal',
-        detail: 'see the log of the vending server',
-        retryAfterMs: 30 * second,
-      }
-
 const titles: Record<ProblemCode, string> = {
   'malformed-request': 'The request cannot be read',
   'csr-refused': 'The certification request is not acceptable',
   'claim-refused': 'The claim is not accepted',
+  'certificate-refused': 'The certificate is not accepted',
   'device-disabled': 'The device is disabled',
   'certificate-revoked': 'The certificate is revoked',
   'not-found': 'There is nothing here',
   'method-not-allowed': 'The method is not allowed here',
   'claim-spent': 'The claim is spent',
+  'claim-open': 'The claim is open',
   'key-in-use': 'The key belongs to another device',
   'key-revoked': 'The key is revoked',
   'request-too-large': 'The request is too large',

@@ -196,29 +196,7 @@ describe('a reservation', () => {
   })
 })
 
-describe('a public key', () => {
-  it('belongs to the serial that bound it first, for ever', async () => {
-    await add('SN-1')
-    expect(await registry.keyHolder('key')).toBeUndefined()
-    await reserve('SN-1', 'key')
-    expect(await registry.keyHolder('key')).toBe('SN-1')
-    await registry.remove('SN-1', now)
-    expect(await registry.keyHolder('key')).toBe('SN-1')
-  })
-})
-
 describe('the audit trail', () => {
-  it('names a certificate that was never recorded once, under the CA that signed it', async () => {
-    expect(await registry.noteUnknown('c'.repeat(64), 'a'.repeat(64), now)).toBe(true)
-    expect(await registry.noteUnknown('c'.repeat(64), 'a'.repeat(64), later(now, day))).toBe(false)
-    expect(await registry.noteUnknown('d'.repeat(64), 'a'.repeat(64), now)).toBe(true)
-    const events = await registry.events({ deviceSerial: `ca/${'a'.repeat(64)}`, limit: 10 })
-    expect(events.map(({ name, certificateId }) => [name, certificateId?.slice(0, 1)])).toEqual([
-      ['certificate-unknown', 'c'],
-      ['certificate-unknown', 'd'],
-    ])
-  })
-
   it('tells the life of a device, in order', async () => {
     await add('SN-1')
     const one = issued()

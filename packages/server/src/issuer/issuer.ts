@@ -25,9 +25,9 @@ export interface Issuer {
   /**
    * Whether the work of `issue` and `activate` may begin now. Absent: always.
    *
-   * @param comer whom a slot is reserved for
+   * @param publicKey whom a slot is reserved for
    */
-  admit?(comer: string, now: Date): Turn
+  admit?(publicKey: string, now: Date): Turn
   /** Signs the request for this device, as the reservation says. Rejects as busy: {@link isIssuerBusy}. */
   issue(
     request: JudgedRequest,

@@ -49,8 +49,11 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
       return refused(name)
     }
     if (claim.publicKey && step === 'record') return refused('claim-replaced')
-    if (claim.publicKey && !(claim.again && request.again)) return alarm('claim-conflict')
-    if (claim.certificateId && !claim.publicKey) return refused('claim-vended-elsewhere')
+    if (request.renews && !claim.certificateId) return refused('claim-open')
+    if (claim.publicKey && !request.renews && !(claim.again && request.again))
+      return alarm('claim-conflict')
+    if (claim.certificateId && !claim.publicKey && !request.renews)
+      return refused('claim-vended-elsewhere')
     const holder = get('SELECT device_serial FROM public_keys WHERE public_key = :publicKey', {
       publicKey,
     })
@@ -82,6 +85,7 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
     reserve: (request) =>
       write(() => {
         const { deviceSerial, publicKey, at, again } = request
+        const renews = request.renews ? 1 : 0
         const values = {
           deviceSerial,
           claimNumber: request.claimNumber,
@@ -91,18 +95,25 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
           again: again ? 1 : 0,
           limit: again?.certificates,
           window: again && at.getTime() - again.windowMs,
+          renews,
+          stale: at.getTime() - reservationMs,
         }
         const wasBound = device(deviceSerial)?.claim.publicKey !== undefined
         const bound = run(
           `UPDATE devices SET claim_public_key = :publicKey, claim_again = :again,
              claim_certificate_serial = :certificateSerial, claim_reserved_at = :at, changed_at = :at,
-             claim_certificate_id = NULL
+             claim_certificate_id = NULL, claim_number = claim_number + :renews,
+             claim_certificates = CASE WHEN :renews THEN 0 ELSE claim_certificates END,
+             claim_first_at = CASE WHEN :renews THEN NULL ELSE claim_first_at END,
+             claim_open_until = CASE WHEN :renews THEN NULL ELSE claim_open_until END
            WHERE device_serial = :deviceSerial AND claim_number = :claimNumber AND disabled = 0
-             AND ((claim_public_key IS NULL AND claim_certificate_id IS NULL
+             AND ((NOT :renews AND claim_public_key IS NULL AND claim_certificate_id IS NULL
                  AND (claim_open_until IS NULL OR claim_open_until > :at))
                OR (:again AND claim_again AND claim_public_key <> :publicKey
                  AND claim_certificates < :limit
-                 AND (claim_first_at IS NULL OR claim_first_at > :window)))
+                 AND (claim_first_at IS NULL OR claim_first_at > :window))
+               OR (:renews AND claim_public_key IS NOT :publicKey
+                 AND (claim_certificate_id IS NOT NULL OR claim_reserved_at <= :stale)))
              AND NOT EXISTS (SELECT 1 FROM public_keys
                WHERE public_key = :publicKey AND device_serial <> :deviceSerial)
              AND NOT EXISTS (SELECT 1 FROM certificates
@@ -121,7 +132,7 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
               deviceSerial,
               publicKey,
               ...(remoteAddress && { remoteAddress }),
-              ...(wasBound && { note: 'asked again' }),
+              ...(renews ? { note: 'by certificate' } : wasBound && { note: 'asked again' }),
             },
             at,
           )
@@ -131,10 +142,10 @@ export function createClaims(sql: Sql, rows: Rows): Pick<Registry, 'reserve' | '
              WHERE device_serial = :deviceSerial AND claim_number = :claimNumber
                AND claim_public_key = :publicKey AND claim_certificate_id IS NULL AND disabled = 0
                AND claim_reserved_at <= :stale`,
-            { ...values, stale: at.getTime() - reservationMs },
+            values,
           )
         }
-        return judge(request, 'reserve')
+        return judge({ ...request, claimNumber: request.claimNumber + bound * renews }, 'reserve')
       }),
 
     record: (reservation, issued, at) =>

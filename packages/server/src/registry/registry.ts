@@ -139,8 +139,6 @@ export type AuditName =
   | 'claim-conflict'
   /** Alarm: the right token with a key that belongs to another device. Possible clone. */
   | 'key-conflict'
-  /** Alarm: our CA signed a certificate that was never recorded here, and it wanted in. */
-  | 'certificate-unknown'
   | 'fleet-added'
   | 'fleet-removed'
 
@@ -149,10 +147,7 @@ export interface AuditEvent {
   readonly id: string
   readonly at: Date
   readonly name: AuditName
-  /**
-   * Of a fleet's event `fleet/` and its name, of an unknown certificate's `ca/` and the id of the CA that
-   * signed it; neither can be a device serial.
-   */
+  /** Of a fleet's event: `fleet/` and its name, which no device serial can be. */
   readonly deviceSerial: string
   readonly certificateId?: string
   readonly publicKey?: string
@@ -195,6 +190,8 @@ export type ClaimRefusal =
   | 'claim-replaced'
   /** Imported as spent, and not re-armed since; see {@link NewDevice.spentOn}. */
   | 'claim-vended-elsewhere'
+  /** To be renewed, and somebody else may still use the claim; see {@link ReserveRequest.renews}. Not an alarm. */
+  | 'claim-open'
 
 export type ClaimOutcome =
   | { readonly outcome: 'reserved'; readonly device: Device; readonly reservation: Reservation }
@@ -221,6 +218,13 @@ export interface ReserveRequest {
     readonly certificates: number
     readonly windowMs: number
   }
+  /**
+   * For a caller that has shown a certificate of this device in force, instead of the claim's token:
+   * where the claim is spent, opens the next one (its number is one more, the token stays) and binds
+   * the key to it, in the one write. A claim that is open, or whose key has yet to get its
+   * certificate, is left alone; a reservation older than {@link reservationMs} gives way.
+   */
+  readonly renews?: boolean
 }
 
 /**
@@ -313,11 +317,6 @@ export interface Registry {
     after?: string
     limit: number
   }): Promise<readonly AuditEvent[]>
-
-  /** The serial that a public key (its SHA-256, hex) is bound to, for ever; also of a removed device. */
-  keyHolder(publicKey: string): Promise<string | undefined>
-  /** Appends `certificate-unknown` to the audit trail, once per certificate. @returns whether it was new */
-  noteUnknown(certificateId: string, caCertificateId: string, at: Date): Promise<boolean>
 
   /** Rejects if the registry cannot be read. */
   check(): Promise<void>
