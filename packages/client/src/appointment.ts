@@ -3,16 +3,12 @@
  *
  * Only a moment an hour or more away is worth a write; a nearer one is kept in memory.
  */
-import { createHash } from 'node:crypto'
 import type { RequestRecord } from './credential.ts'
 import { CertvendError } from './errors.ts'
 import type { CredentialStore } from './store.ts'
-import type { VendingServer } from './vending-server.ts'
+import { urlHash, type VendingServer } from './vending-server.ts'
 
 const worthWritingMs = 60 * 60_000
-
-const hashOf = ({ url }: VendingServer): string =>
-  createHash('sha256').update(url.href).digest('hex')
 
 /** Writes down when to ask again, if `error` says so and it is far away. */
 export function rememberAppointment(
@@ -25,9 +21,10 @@ export function rememberAppointment(
   try {
     store.recordRequest({
       dialect: server.dialect.name,
-      urlHash: hashOf(server),
+      urlHash: urlHash(server),
       sentAt: now,
       attempts: (earlier?.attempts ?? 0) + 1,
+      ...(earlier?.unanswered ? { unanswered: true } : {}),
       notBefore: error.retryAt,
     })
   } catch (failure) {
@@ -42,7 +39,7 @@ export function keepAppointment(
   server: VendingServer,
   now: Date,
 ): void {
-  if (request?.urlHash !== hashOf(server)) return
+  if (request?.urlHash !== urlHash(server)) return
   const { sentAt, notBefore } = request
   // A clock that shows a time before the request was sent says nothing about the appointment.
   if (!notBefore || now < sentAt || now >= notBefore) return

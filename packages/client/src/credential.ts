@@ -1,6 +1,7 @@
 /** A credential: private key, certificate chain and endpoint, indivisible. */
 import { carries, certificateId, notAfter, notBefore, readCertificates } from './certificate.ts'
 import { readKey, type StoredKey } from './key.ts'
+import type { VendedBy } from './vending-server.ts'
 import type { Endpoint } from './wire.ts'
 
 export interface Credential {
@@ -12,8 +13,10 @@ export interface Credential {
   /** SHA-256 of the end-entity certificate's DER, lower-case hex. */
   readonly certificateId: string
   readonly privateKey: StoredKey
-  /** Where the private key was made; `server` only by the vending machines of old. */
+  /** Where the private key was made; `server`: elsewhere, by a vending machine of old or in a factory. */
   readonly keyOrigin: 'device' | 'server'
+  /** Where it came from; absent when it was made by other means, or by an older release. */
+  readonly vendedBy?: VendedBy
   /** PEM, end entity first. */
   readonly certificateChain: string
   readonly notBefore: Date
@@ -78,6 +81,8 @@ export interface RequestRecord {
   readonly urlHash: string
   readonly sentAt: Date
   readonly attempts: number
+  /** What came of it is not known: it may have issued, and must not be repeated just so. */
+  readonly unanswered?: boolean
   /** The earliest next attempt, when one was agreed. */
   readonly notBefore?: Date
 }

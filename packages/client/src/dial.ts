@@ -14,10 +14,13 @@ import { authority, type HttpProxy, type ProxyOptions, proxyFor, withoutBrackets
 import { socketFailure } from './refusal.ts'
 import { type Identity, proxyTlsOptions, type TrustAnchors, tlsOptions } from './trust.ts'
 
-export interface Destination {
+export interface Place {
   /** Host name or address, an IPv6 address with or without brackets. */
   readonly host: string
   readonly port: number
+}
+
+export interface Destination extends Place {
   /** ALPN protocol to ask for. */
   readonly alpn?: string | undefined
   /** Who may vouch for it. */
@@ -28,9 +31,9 @@ export interface Destination {
   readonly identity?: Identity
 }
 
-/** A connection that a server has been vouched for on. */
-export interface Dialed {
-  readonly socket: TLSSocket
+/** A connection; over TLS, one that a server has been vouched for on. */
+export interface Dialed<S extends Socket = TLSSocket> {
+  readonly socket: S
   /** What it leads to, for messages. */
   readonly place: string
   /** The first error that the socket had since: a TLS alert, often, and then a mere close. */
@@ -69,12 +72,47 @@ export async function dial(
   destination: Destination,
   patience: Patience,
   options: DialOptions,
-): Promise<Dialed> {
-  const { host, port, alpn, anchors, anchorsAre, identity } = destination
-  const { now, onStep } = options
+): Promise<Dialed<TLSSocket>> {
+  const { host, alpn, anchors, anchorsAre, identity } = destination
+  const tls = tlsOptions(anchors, host, identity)
+  return reach(destination, patience, { ...options, anchorsAre }, async (tcp, either, show) => {
+    const socket = connectTls({
+      ...tls,
+      socket: tcp,
+      ...(alpn === undefined ? {} : { ALPNProtocols: [alpn] }),
+    })
+    // Before Node judges it: a refused socket no longer knows its peer. Not by
+    // getPeerX509Certificate, which takes the certificate away from the judge.
+    socket.prependOnceListener('secure', () => {
+      const { raw } = socket.getPeerCertificate()
+      show(raw)
+      if (raw) options.onStep?.({ at: 'shown', certificate: socket.getPeerCertificate(true) })
+    })
+    await once(socket, 'secureConnect', { signal: either })
+    return socket
+  })
+}
+
+/**
+ * The same without TLS: whoever is on the way reads and forges everything, and nobody is vouched for.
+ * Only for the one old dialect that knows nothing else.
+ */
+export const dialPlain = (
+  place: Place,
+  patience: Patience,
+  options: DialOptions,
+): Promise<Dialed<Socket>> => reach(place, patience, options, async (tcp) => tcp)
+
+async function reach<S extends Socket>(
+  destination: Place,
+  patience: Patience,
+  options: DialOptions & { readonly anchorsAre?: Destination['anchorsAre'] },
+  secure: (tcp: Socket, either: AbortSignal, show: (der: Buffer) => void) => Promise<S>,
+): Promise<Dialed<S>> {
+  const { host, port } = destination
+  const { now, anchorsAre, onStep } = options
   const proxy = proxyFor(destination, options)
   const place = `${authority(host, port)}${proxy ? ` (through proxy ${proxy.place})` : ''}`
-  const tls = tlsOptions(anchors, host, identity)
   const opened: Socket[] = []
   let waitsFor = proxy ? `proxy ${proxy.place}` : place
   let shown: Buffer | undefined
@@ -84,18 +122,9 @@ export async function dial(
         ? await throughProxy(proxy, destination, options, { opened, signal: either, onStep })
         : await openTcp({ host, port }, { opened, signal: either, onStep })
       waitsFor = place
-      const socket = connectTls({
-        ...tls,
-        socket: tcp,
-        ...(alpn === undefined ? {} : { ALPNProtocols: [alpn] }),
+      const socket = await secure(tcp, either, (der) => {
+        shown = der
       })
-      // Before Node judges it: a refused socket no longer knows its peer. Not by
-      // getPeerX509Certificate, which takes the certificate away from the judge.
-      socket.prependOnceListener('secure', () => {
-        shown = socket.getPeerCertificate().raw
-        if (shown) onStep?.({ at: 'shown', certificate: socket.getPeerCertificate(true) })
-      })
-      await once(socket, 'secureConnect', { signal: either })
       let first: Error | undefined
       // Whoever takes it over listens too; until then an error must not be an uncaught one.
       socket.on('error', (error) => {
@@ -111,7 +140,12 @@ export async function dial(
           'ERR_TIMEOUT',
           `${waitsFor} did not answer within ${patience.deadlineMs / 1000} s`,
         )
-      : socketFailure(error as Error, { place, secured: false, now, anchorsAre })
+      : socketFailure(error as Error, {
+          place,
+          secured: false,
+          now,
+          ...(anchorsAre ? { anchorsAre } : {}),
+        })
     throw explain(failure, { host: withoutBrackets(host), port, proxy: proxy?.place, shown })
   }
 }
@@ -143,7 +177,7 @@ async function openTcp(
 /** A connection to `to` that the proxy has opened; its own TLS protects the proxy hop only. */
 async function throughProxy(
   proxy: HttpProxy,
-  to: Destination,
+  to: Place,
   { now, proxyAnchors }: DialOptions,
   attempt: Attempt,
 ): Promise<Socket> {

@@ -163,6 +163,17 @@ export function probeLinks(directory: string): void {
   }
 }
 
+/**
+ * Proves that `directory` takes files of `bytes` in all, durably.
+ *
+ * @throws {CertvendError} `ERR_STORE_UNWRITABLE`
+ */
+export function probeSpace(directory: string, bytes: number): void {
+  const probe = unfinished(path.join(directory, 'probe'))
+  createFile(probe, randomBytes(bytes / 2).toString('hex')) // zeros take no room where they are compressed
+  remove(probe)
+}
+
 /** Removes a file or link if it is there. */
 export function remove(target: string): void {
   step('remove', target, () => {

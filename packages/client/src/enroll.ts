@@ -10,17 +10,21 @@ import type { Claim } from './claim.ts'
 import { type Clock, systemClock } from './clock.ts'
 import type { Credential } from './credential.ts'
 import { createCertificationRequest } from './csr.ts'
+import { refusalError } from './dialects/dialect.ts'
+import { loadDialect } from './dialects/load.ts'
 import { CertvendError, isCertvendError } from './errors.ts'
-import { judgeVended } from './issued.ts'
+import { judgeVended, servedKey } from './issued.ts'
 import { isPkcs11Key, type KeyAlgorithm, type Pkcs11Key } from './key.ts'
 import type { ProxyOptions } from './proxy.ts'
 import { type Backoff, retrying } from './retry.ts'
-import type { Send } from './send.ts'
+import type { Send, SendResponse } from './send.ts'
 import type { CredentialStore } from './store.ts'
-import type { VendingServer } from './vending-server.ts'
+import { type Asking, permit, recordRefusal, recordSending, spent } from './unrepeatable.ts'
+import { describeServer, type VendingServer } from './vending-server.ts'
 import { judgeReply } from './verdict.ts'
 import {
   type CaCertificates,
+  isThingName,
   limits,
   mediaTypes,
   parseCaCertificates,
@@ -41,6 +45,11 @@ export interface EnrollOptions extends ProxyOptions {
   readonly keyAlgorithm?: KeyAlgorithm
   /** A key in a token, by `openPkcs11Key`, instead of one to make. */
   readonly key?: Pkcs11Key
+  /**
+   * A person has decided to ask in a dialect that must not be asked twice: the credential that is
+   * held no longer works, or the vending machine was reset after a lost answer. Default false.
+   */
+  readonly again?: boolean
   /** For one exchange, in milliseconds. Default 30 000. */
   readonly deadlineMs?: number
   readonly clock?: Clock
@@ -69,7 +78,9 @@ const exchangeLimits = ({ signal, deadlineMs = 30_000 }: EnrollOptions) => ({
  * of a store becomes current; a successor is left pending until it has proven itself. A key that the
  * server refuses as such is dropped.
  *
- * @throws {CertvendError} any code but the session's; nothing is lost by asking again.
+ * @throws {CertvendError} any code but the session's. In our own dialect nothing is lost by asking
+ *   again; in the others the remedy is `operator` where something may be.
+ * @throws TypeError when the claim, or a key in a token, does not go with the server's dialect
  * @see RFC 7030 section 4.2
  */
 export async function enroll(
@@ -80,31 +91,31 @@ export async function enroll(
 ): Promise<Credential> {
   const { clock = systemClock, log = ignore, signal } = options
   signal?.throwIfAborted()
+  const dialect = await loadDialect(server.dialect)
+  const { deviceSerial } = claim
+  const elsewhere = dialect.keyOrigin === 'server'
+  if (elsewhere) refuseUnusable(server, claim, options)
+  const asking: Asking = { store, server, dialect, deviceSerial, again: options.again ?? false }
+  permit(asking, clock.now())
   const before = store.pending()
-  const pending = store.begin(options.key ?? options.keyAlgorithm)
+  // Also where the key will be made elsewhere: this one is the device's own, for a later renewal.
+  const pending = store.begin(elsewhere ? 'P-256' : (options.key ?? options.keyAlgorithm))
   if (pending.generation !== before?.generation)
     log({ event: 'enroll.key', generation: pending.generation })
+  permit(asking, clock.now()) // once more, now that nobody else writes
   keepAppointment(pending.request, server, clock.now())
-  const csr = await createCertificationRequest(pending.privateKey, claim.deviceSerial)
+  const csr = elsewhere ? '' : await createCertificationRequest(pending.privateKey, deviceSerial)
+  const request = dialect.request({ url: server.url, claim, csr })
   const send = await channel(server, options)
   log({ event: 'enroll.request', host: server.url.host })
   try {
-    const response = await send(
-      server.dialect.request({ url: server.url, claim, csr }),
-      exchangeLimits(options),
-    )
-    const vended = server.dialect.read(response, {
-      host: server.url.host,
-      now: clock.now(),
-      secret: claim.token,
+    const response = await send(request, {
+      ...exchangeLimits(options),
+      beforeSend: () => recordSending(asking, clock.now()),
     })
-    const issued = judgeVended(vended, {
-      deviceSerial: claim.deviceSerial,
-      key: pending.privateKey,
-      now: clock.now(),
-    })
-    const credential = store.issue(issued)
-    log({ event: 'enroll.done', thingName: issued.thingName, certificateId: issued.certificateId })
+    const credential = take(response, { ...asking, claim, now: clock.now() })
+    const { thingName, certificateId } = credential
+    log({ event: 'enroll.done', thingName, certificateId })
     return credential
   } catch (error) {
     // Nothing is lost by it: the server will never issue for this key, whatever the claim.
@@ -112,8 +123,55 @@ export async function enroll(
       store.discard()
       if (isPkcs11Key(pending.privateKey)) throw onlyOperatorMakes(error)
     }
-    rememberAppointment(store, server, { error, earlier: pending.request, now: clock.now() })
-    throw error
+    rememberAppointment(store, server, { error, earlier: requestOf(store), now: clock.now() })
+    throw isCertvendError(error) ? spent(asking, error) : error
+  }
+}
+
+const requestOf = (store: CredentialStore) => {
+  const pending = store.pending()
+  return pending?.state === 'requested' ? pending.request : undefined
+}
+
+/** What would be found out only once the one answer was used up. */
+function refuseUnusable(server: VendingServer, claim: Claim, { key }: EnrollOptions): void {
+  const { name, thingName } = server.dialect
+  if (key) throw new TypeError(`in the dialect ${name} the vending machine makes the key`)
+  if (name !== 'iot-atlas' && !isThingName(thingName ?? claim.deviceSerial))
+    throw new TypeError('the device serial is not a legal thing name: give thingName')
+}
+
+/** Judges a response, and stores what it holds. */
+function take(
+  response: SendResponse,
+  { claim, now, ...asking }: Asking & { claim: Claim; now: Date },
+): Credential {
+  const { store, server, dialect } = asking
+  const { deviceSerial } = claim
+  const reading = { host: server.url.host, now, deviceSerial, secret: claim.token }
+  const refusal = dialect.recognise(response)
+  if (refusal) {
+    recordRefusal(asking, refusal)
+    throw refusalError(refusal, response, reading)
+  }
+  const vended = dialect.read(response, reading)
+  const pending = store.pending()
+  if (pending?.state !== 'requested') throw new TypeError('the store was written to meanwhile')
+  const served = vended.privateKey === undefined ? undefined : servedKey(vended.privateKey)
+  const issued = judgeVended(vended, {
+    deviceSerial,
+    key: served ?? pending.privateKey,
+    now,
+    // What is not to be had again is kept; who looks at its dates later finds the clock at fault.
+    ...(dialect.repeat === 'safe' ? {} : { early: 'kept' }),
+  })
+  const credential = { ...issued, vendedBy: describeServer(server) }
+  if (!served) return store.issue(credential)
+  try {
+    return store.issue(credential, served)
+  } catch (error) {
+    if (!isCertvendError(error, 'ERR_STORE_UNWRITABLE')) throw error
+    return store.issue(credential, served) // once more: there is no other answer
   }
 }
 
@@ -167,6 +225,8 @@ export async function fetchCaCertificates(
   server: VendingServer,
   options: EnrollOptions = {},
 ): Promise<CaCertificates> {
+  if (server.dialect.name !== 'certvend')
+    throw new TypeError(`the dialect ${server.dialect.name} has no CA certificates to give`)
   const send = await channel(server, options)
   const response = await send(
     {

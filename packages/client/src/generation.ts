@@ -50,6 +50,9 @@ const CredentialFile = v.object({
   keyOrigin: v.picklist(['device', 'server']),
   issuedAt: instant,
   endpoint: v.object({ host: v.string(), port: v.number(), alpn: v.optional(v.string()) }),
+  vendedBy: v.optional(
+    v.object({ url: v.string(), dialect: v.string(), pins: v.array(v.string()) }),
+  ),
   files: v.object({
     [fileNames.key]: v.optional(digest),
     [fileNames.keyUri]: v.optional(digest),
@@ -64,6 +67,7 @@ const RequestFile = v.object({
   urlHash: digest,
   sentAt: instant,
   attempts: v.number(),
+  unanswered: v.optional(v.boolean()),
   notBefore: v.optional(instant),
 })
 
@@ -195,9 +199,10 @@ export function readGeneration(directory: string, number: number): Generation {
 function withoutVersion({
   version: _,
   notBefore,
+  unanswered,
   ...rest
 }: v.InferOutput<typeof RequestFile>): RequestRecord {
-  return notBefore ? { ...rest, notBefore } : rest
+  return { ...rest, ...(unanswered ? { unanswered } : {}), ...(notBefore ? { notBefore } : {}) }
 }
 
 function readCredential(
@@ -210,7 +215,7 @@ function readCredential(
   const certificateChain = read(directory, fileNames.certificate)
   const anchors = read(directory, fileNames.anchors)
   if (!record || certificateChain === undefined || anchors === undefined) return undefined
-  const { files, version: _, endpoint, ...rest } = record
+  const { files, version: _, endpoint, vendedBy, ...rest } = record
   const whole =
     files[keyFile.name] === sha256(keyFile.text) &&
     files[fileNames.certificate] === sha256(certificateChain) &&
@@ -226,6 +231,7 @@ function readCredential(
     notBefore: notBefore(endEntity),
     notAfter: notAfter(endEntity),
     ...rest,
+    ...(vendedBy ? { vendedBy } : {}),
     endpoint: {
       host,
       port,

@@ -7,7 +7,7 @@
 import { setFlagsFromString } from 'node:v8'
 import type { Dispatcher } from 'undici'
 import type { Clock } from './clock.ts'
-import { dial } from './dial.ts'
+import { dial, dialPlain } from './dial.ts'
 import { CertvendError } from './errors.ts'
 import { within } from './patience.ts'
 import type { ProxyOptions } from './proxy.ts'
@@ -29,37 +29,43 @@ export interface ChannelOptions extends ProxyOptions {
 }
 
 /**
- * A {@link Send} whose server must be vouched for by `pins`.
+ * A {@link Send} whose server must be vouched for by `pins`; without any it asks `http://` URLs, for
+ * which nobody can vouch, and no others (`vending-server.ts` says when).
  *
  * @throws {CertvendError} `ERR_NETWORK`, `ERR_PROXY`, `ERR_TIMEOUT`, `ERR_REPLY_LOST`,
  *   `ERR_REPLY_MALFORMED` (over the cap), `ERR_SERVER_UNTRUSTED`, `ERR_CREDENTIAL_REFUSED` (of `identity`), `ERR_CLOCK`;
  *   or the signal's reason.
  */
 export function createSend(pins: TrustAnchors, clock: Clock, options: ChannelOptions = {}): Send {
-  return async (request, { signal, deadlineMs, replyBytes }) => {
+  return async (request, { signal, deadlineMs, replyBytes, beforeSend }) => {
     signal?.throwIfAborted()
-    const { host, hostname, origin, port } = request.url
+    const { host, hostname, origin, port, protocol } = request.url
+    const plain = pins.certificates.length === 0
+    if (protocol !== (plain ? 'http:' : 'https:'))
+      throw new TypeError('pins go with https://, and http:// goes without')
     const now = clock.now()
     const expires = anchorsExpire(pins)
-    if (expires < now)
+    if (!plain && expires < now)
       throw new CertvendError(
         'ERR_SERVER_UNTRUSTED',
         `every pin for ${host} has expired, the last on ${expires.toISOString()}`,
       )
     const patience = { signal, deadlineMs, deadline: AbortSignal.timeout(deadlineMs) }
     const loading = loadClient() // while the network takes its time
-    const dialed = await dial(
-      {
-        ...(options.identity ? { identity: options.identity } : {}),
-        host: hostname,
-        port: Number(port || 443),
-        alpn: 'http/1.1',
-        anchors: pins,
-        anchorsAre: 'pin',
-      },
-      patience,
-      { ...options, now },
-    )
+    const to = { host: hostname, port: Number(port || (plain ? 80 : 443)) }
+    const dialed = plain
+      ? await dialPlain(to, patience, { ...options, now })
+      : await dial(
+          {
+            ...to,
+            ...(options.identity ? { identity: options.identity } : {}),
+            alpn: 'http/1.1',
+            anchors: pins,
+            anchorsAre: 'pin',
+          },
+          patience,
+          { ...options, now },
+        )
     const { socket, place } = dialed
     const Client = await loading
     let given = false
@@ -76,6 +82,7 @@ export function createSend(pins: TrustAnchors, clock: Clock, options: ChannelOpt
     })
     let sent = false
     try {
+      beforeSend?.()
       return await within(patience, (either) =>
         exchange(client, request, either, replyBytes, () => {
           sent = true

@@ -13,6 +13,7 @@ export {
   type Pending,
   type RequestRecord,
 } from './credential.ts'
+export { type DialectName, type DialectOptions, dialectNames } from './dialects/choice.ts'
 export { defaultStateDirectory } from './directory.ts'
 export { createEndpoint } from './endpoint.ts'
 export {
@@ -50,6 +51,7 @@ export { openPkcs11Key } from './pkcs11.ts'
 export { type HttpProxy, type ProxyOptions, proxyFor } from './proxy.ts'
 export { reenroll, retire } from './reenroll.ts'
 export type { Backoff } from './retry.ts'
+export { saltedToken, type TokenFormula, tokenFormulas } from './salted-token.ts'
 export type { Send, SendLimits, SendRequest, SendResponse } from './send.ts'
 export {
   connect,
@@ -65,5 +67,5 @@ export {
 export { type CredentialSource, type StayOptions, stayConnected } from './stay.ts'
 export { type CredentialStore, openCredentialStore, type StoreOptions } from './store.ts'
 export { amazonTrustAnchors, parseTrustAnchors, type TrustAnchors } from './trust.ts'
-export { createVendingServer, type VendingServer } from './vending-server.ts'
+export { createVendingServer, type VendedBy, type VendingServer } from './vending-server.ts'
 export type { CaCertificates, Endpoint } from './wire.ts'

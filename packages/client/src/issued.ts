@@ -7,8 +7,9 @@ import { certificateId, judgeChain, readCertificates } from './certificate.ts'
 import type { Issued } from './credential.ts'
 import type { Vended } from './dialects/dialect.ts'
 import { CertvendError } from './errors.ts'
-import type { PrivateKey } from './key.ts'
+import { type PrivateKey, readKey, type StoredKey } from './key.ts'
 import { parseTrustAnchors } from './trust.ts'
+import { isThingName } from './wire.ts'
 
 const mismatch = (message: string): CertvendError =>
   new CertvendError('ERR_CERTIFICATE_MISMATCH', message)
@@ -24,22 +25,29 @@ function reading<T>(what: string, read: () => T): T {
   }
 }
 
+/** The key that a vending machine made; a reply that cannot be read names none of it. */
+export const servedKey = (pem: string): StoredKey =>
+  reading('the private key cannot be read', () => readKey(pem))
+
 /**
  * Judges what was vended for `key` and `deviceSerial`.
  *
+ * @param expected `early`: a certificate that is not valid yet by this device's clock is kept, as it
+ *   would not be had again.
  * @throws {CertvendError} `ERR_CERTIFICATE_MISMATCH`, `ERR_REPLY_MALFORMED`, `ERR_CLOCK`
  */
 export function judgeVended(
   vended: Vended,
-  expected: { deviceSerial: string; key: PrivateKey; now: Date },
+  expected: { deviceSerial: string; key: PrivateKey; now: Date; early?: 'kept' },
 ): Issued {
-  const { deviceSerial, key, now } = expected
+  const { deviceSerial, key, now, early } = expected
   if (vended.deviceSerial !== undefined && vended.deviceSerial !== deviceSerial)
     throw mismatch('the certificate is for another device serial')
   const chain = reading('the certificate chain cannot be read', () =>
     readCertificates(vended.certificateChain.join('\n')),
   )
-  judgeChain(chain, { publicKey: key.publicKey, now })
+  if (!isThingName(vended.thingName)) throw mismatch('the thing name is not a legal one')
+  judgeChain(chain, { publicKey: key.publicKey, now, ...(early ? { early } : {}) })
   const id = certificateId(chain[0]!)
   if (vended.certificateId !== undefined && vended.certificateId !== id)
     throw mismatch('certificateId is not the SHA-256 of the certificate')
@@ -58,7 +66,7 @@ export function judgeVended(
       ...(alpn === undefined ? {} : { alpn }),
       trustAnchors: anchors.certificates.map(String),
     },
-    keyOrigin: 'device',
+    keyOrigin: vended.privateKey === undefined ? 'device' : 'server',
     issuedAt: now,
   }
 }

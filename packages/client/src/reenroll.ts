@@ -14,7 +14,7 @@ import { judgeVended } from './issued.ts'
 import { isPkcs11Key } from './key.ts'
 import type { Send } from './send.ts'
 import type { CredentialStore } from './store.ts'
-import type { VendingServer } from './vending-server.ts'
+import { describeServer, type VendingServer } from './vending-server.ts'
 import { judgeReply } from './verdict.ts'
 import { limits, mediaTypes, parseEnrollReply, parseRetired, paths, resolve } from './wire.ts'
 
@@ -56,7 +56,7 @@ export async function reenroll(
     )
     const reply = judgeReply(response, parseEnrollReply, { host, now: clock.now() })
     const issued = judgeVended(reply, { deviceSerial, key: pending.privateKey, now: clock.now() })
-    const credential = store.issue(issued)
+    const credential = store.issue({ ...issued, vendedBy: describeServer(server) })
     log({ event: 'enroll.done', thingName: issued.thingName, certificateId: issued.certificateId })
     return credential
   } catch (error) {

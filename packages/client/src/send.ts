@@ -20,6 +20,11 @@ export interface SendLimits {
   readonly deadlineMs: number
   /** Largest reply that is read. */
   readonly replyBytes: number
+  /**
+   * Must be called once the channel stands, just before the first byte of the request goes; what it
+   * throws ends the exchange, with nothing sent. What cannot be asked twice is written down here.
+   */
+  readonly beforeSend?: () => void
 }
 
 /** Moves bytes over a channel and judges nothing. */

@@ -18,6 +18,7 @@ import {
   type Lock,
   makeDirectory,
   probeLinks,
+  probeSpace,
   remove,
   removeAll,
   replaceFile,
@@ -31,13 +32,21 @@ import { eraseContents } from './erase.ts'
 import { CertvendError } from './errors.ts'
 import { fileNames, issuedFiles, keyFileOf, readKeyFile, requestFile } from './generation.ts'
 import {
+  type FileKey,
   generateKey,
   isPkcs11Key,
   type KeyAlgorithm,
   type Pkcs11Key,
   type StoredKey,
 } from './key.ts'
-import { generationName, type Mending, mendings, type Survey, survey } from './survey.ts'
+import {
+  generationName,
+  type LinkName,
+  type Mending,
+  mendings,
+  type Survey,
+  survey,
+} from './survey.ts'
 
 /**
  * One state directory. Readers take no lock; the first write takes it and {@link close} frees it.
@@ -67,10 +76,19 @@ export interface CredentialStore {
    * @throws TypeError when another key than the wanted token's is pending; discard it first.
    */
   begin(wanted?: KeyAlgorithm | Pkcs11Key): Extract<Pending, { state: 'requested' }>
-  /** Remembers that a request was, or is about to be, sent with the pending key. */
+  /**
+   * Remembers that a request was, or is about to be, sent with the pending key. Before one that must
+   * not be repeated it also proves that the disk takes a whole credential.
+   */
   recordRequest(record: RequestRecord): void
-  /** Completes the pending generation. The first credential becomes current, a successor waits for {@link promote}. */
-  issue(issued: Issued): Credential
+  /**
+   * Completes the pending generation. The first credential becomes current, a successor waits for
+   * {@link promote}.
+   *
+   * @param served a key that came with the certificate: the two take a generation of their own, and
+   *   that of the request goes, so that no key made elsewhere is ever taken for one made here.
+   */
+  issue(issued: Issued, served?: FileKey): Credential
   /** Makes the issued pending credential current and removes the old one. */
   promote(): Credential
   /** Drops what is pending; never what is current. */
@@ -257,26 +275,41 @@ export async function openCredentialStore(
     recordRequest: (record) =>
       write(() => {
         const { generation } = requested()
+        if (record.unanswered) probeSpace(home(generation), credentialBytes)
         replaceFile(path.join(home(generation), fileNames.request), requestFile(record))
         syncDirectory(home(generation))
         reload()
       }),
-    issue: (issued) =>
+    issue: (issued, served) =>
       write(() => {
-        const { generation } = requested()
-        settle(generation)
+        const asked = requested().generation
+        const generation = served ? seen.newest + 1 : asked
+        settle(asked)
+        if (served) makeDirectory(home(generation))
         for (const name of [fileNames.credential, fileNames.certificate, fileNames.anchors])
           remove(path.join(home(generation), name)) // of an attempt cut short
-        const files = issuedFiles(readKeyFile(home(generation)), issued)
+        const key = served ? keyFileOf(served) : readKeyFile(home(generation))
+        const files = issuedFiles(key, issued)
         createFile(path.join(home(generation), fileNames.certificate), files.certificate)
         createFile(path.join(home(generation), fileNames.anchors), files.anchors)
+        // Late, so that what a crash leaves has no key, and is taken for nothing.
+        if (served) createFile(path.join(home(generation), key.name), key.text)
         replaceFile(path.join(home(generation), fileNames.credential), files.credential)
         syncDirectory(home(generation))
-        if (!seen.current) {
-          replaceLink(at('current'), `generations/${generationName(generation)}`)
+        const isFirst = !seen.current
+        const links: LinkName[] = [
+          ...(served ? ['pending' as const] : []),
+          ...(isFirst ? ['current' as const] : []),
+        ]
+        for (const link of links) {
+          replaceLink(at(link), `generations/${generationName(generation)}`)
           syncDirectory(root)
-          tidy(() => remove(at('pending')))
         }
+        settled.add(generation)
+        tidy(() => {
+          if (isFirst) remove(at('pending'))
+          if (served) removeAll(home(asked))
+        })
         reload()
         const stored = [
           seen.current,
@@ -327,6 +360,9 @@ export async function openCredentialStore(
     close,
   }
 }
+
+/** More than a credential takes: a key, a few certificates and anchors. */
+const credentialBytes = 32 * 1024
 
 const isSameKey = (wanted: Pkcs11Key, held: StoredKey): boolean =>
   isPkcs11Key(held) && held.uri === wanted.uri && held.publicKey.equals(wanted.publicKey)

@@ -11,7 +11,7 @@ import { isUnfinished } from './durable.ts'
 import { CertvendError } from './errors.ts'
 import { type Generation, readGeneration } from './generation.ts'
 
-type LinkName = 'current' | 'pending'
+export type LinkName = 'current' | 'pending'
 
 export interface Survey {
   readonly current?: Credential

@@ -178,6 +178,7 @@ export type TlsOptions = Pick<
  * @param identity what the device shows of itself (PEM), for mutual TLS.
  */
 export function tlsOptions(anchors: TrustAnchors, host: string, identity?: Identity): TlsOptions {
+  if (anchors.certificates.length === 0) throw new TypeError('nobody to trust was named')
   const name = host.replace(/^\[|\]$/g, '')
   const server = { ca: anchors.pem, allowPartialTrustChain: true, minVersion: 'TLSv1.2' } as const
   return {
