@@ -2,6 +2,7 @@
  * A vending machine for tests, as msw handlers: honest unless a test answers in its place. The same
  * handlers serve as a `Send` without a network and behind a real TLS listener.
  */
+import http1, { type IncomingMessage, type ServerResponse } from 'node:http'
 import https from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { Send } from '@certvend/client'
@@ -56,10 +57,7 @@ export function makeVendingMachine(
   const machine: VendingMachine = {
     orders,
     handlers,
-    send: async ({ url, method, headers, body }) => {
-      const init = { method, headers: { ...headers }, ...(body === undefined ? {} : { body }) }
-      return flatten(await answer(handlers, new Request(url, init)))
-    },
+    send: sendTo(handlers),
     async honest({ deviceSerial, csr }, options) {
       const certificate = await certifyRequest(csr, deviceSerial, { issuer: deviceCa, ...options })
       return {
@@ -74,6 +72,15 @@ export function makeVendingMachine(
   return machine
 }
 
+/** A {@link Send} without a network. */
+export const sendTo =
+  (handlers: readonly RequestHandler[]): Send =>
+  async ({ url, method, headers, body }, { beforeSend } = {} as never) => {
+    beforeSend?.()
+    const init = { method, headers: { ...headers }, ...(body === undefined ? {} : { body }) }
+    return flatten(await answer(handlers, new Request(url, init)))
+  }
+
 const answer = async (handlers: readonly RequestHandler[], request: Request): Promise<Response> =>
   (await getResponse([...handlers], request)) ?? new Response(null, { status: 404 })
 
@@ -85,27 +92,31 @@ async function flatten(response: Response) {
   }
 }
 
-/** The same handlers behind real TLS on 127.0.0.1. */
+/** The same handlers behind real TLS on 127.0.0.1, or without an identity over plain HTTP. */
 export async function serve(
   handlers: readonly RequestHandler[],
-  identity: Certified,
+  identity?: Certified,
 ): Promise<{ port: number; close(): Promise<void> }> {
-  const server = https.createServer(
-    { cert: identity.certificate, key: identity.privateKey },
-    async (incoming, outgoing) => {
-      const chunks: Buffer[] = []
-      for await (const chunk of incoming) chunks.push(chunk)
-      const body = chunks.length > 0 ? { body: Buffer.concat(chunks) } : {}
-      const headers = incoming.headers as Record<string, string>
-      const request = new Request(`https://localhost${incoming.url}`, {
-        method: incoming.method ?? 'GET',
-        headers,
-        ...body,
-      })
+  const onRequest = async (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    const chunks: Buffer[] = []
+    for await (const chunk of incoming) chunks.push(chunk)
+    const body = chunks.length > 0 ? { body: Buffer.concat(chunks) } : {}
+    const headers = incoming.headers as Record<string, string>
+    const request = new Request(`https://localhost${incoming.url}`, {
+      method: incoming.method ?? 'GET',
+      headers,
+      ...body,
+    })
+    try {
       const reply = await flatten(await answer(handlers, request))
       outgoing.writeHead(reply.status, reply.headers).end(reply.body)
-    },
-  )
+    } catch {
+      // A handler that throws says nothing, and the connection stays open.
+    }
+  }
+  const server = identity
+    ? https.createServer({ cert: identity.certificate, key: identity.privateKey }, onRequest)
+    : http1.createServer(onRequest)
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   return {
     port: (server.address() as AddressInfo).port,
