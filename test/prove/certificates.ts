@@ -1,6 +1,7 @@
 /**
  * Certificates by the smallest of CAs, made at once and of constant size, so that two recordings of
- * the same operations differ in no length. X.509 version 1 (RFC 5280 section 4.1), signed with Ed25519.
+ * the same operations differ in no length. X.509 (RFC 5280 section 4.1): version 1 for an end entity,
+ * version 3 for the CA, signed with Ed25519.
  */
 import {
   createHash,
@@ -29,19 +30,35 @@ const validity = sequence(
   tlv(0x17, Buffer.from('460101000000Z')),
 )
 
+const version3 = tlv(0xa0, Buffer.from([0x02, 0x01, 0x02]))
+/** The one extension of a CA: critical basicConstraints, cA TRUE (RFC 5280 section 4.2.1.9). */
+const isCa = tlv(
+  0xa3,
+  sequence(
+    sequence(
+      tlv(0x06, Buffer.from('551d13', 'hex')),
+      Buffer.from([0x01, 0x01, 0xff]),
+      tlv(0x04, sequence(Buffer.from([0x01, 0x01, 0xff]))),
+    ),
+  ),
+)
+
 function certificate(
   serial: number,
   subject: string,
   publicKey: KeyObject,
   ca: { name: string; key: KeyObject },
 ): string {
+  const itself = subject === ca.name
   const body = sequence(
+    ...(itself ? [version3] : []),
     tlv(0x02, Buffer.from([0x40, serial >> 8, serial & 0xff])),
     ed25519,
     name(ca.name),
     validity,
     name(subject),
     publicKey.export({ type: 'spki', format: 'der' }),
+    ...(itself ? [isCa] : []),
   )
   const signature = tlv(0x03, Buffer.from([0]), sign(null, body, ca.key))
   return new X509Certificate(sequence(body, ed25519, signature)).toString()

@@ -3,9 +3,13 @@
  *
  *     npm run prove                 the states a crash may leave; about a minute
  *     npm run prove -- --reality    also real kills, faults, full disks and power cuts; five minutes
+ *     npm run prove -- --lives      also ten thousand lives, and 200 of real processes; five minutes
+ *     npm run prove -- --lives --seed 7    the lives of an earlier run again
  *     npm run prove -- --tables     writes the tables of docs/store.md anew
  */
 import fs from 'node:fs'
+import { parseArgs } from 'node:util'
+import { liveShared, type RealmName } from '../lives/share.ts'
 import { type CounterExample, proofModels } from './proof.ts'
 import { type Part, parts } from './reality.ts'
 import {
@@ -18,6 +22,15 @@ import {
   wearTable,
 } from './tables.ts'
 import { type Bite, makeWorkspace, proveAll, type Row } from './whole.ts'
+
+const { values: wanted } = parseArgs({
+  options: {
+    reality: { type: 'boolean', default: false },
+    lives: { type: 'boolean', default: false },
+    tables: { type: 'boolean', default: false },
+    seed: { type: 'string', default: String(Date.now() % 2 ** 31) },
+  },
+})
 
 const print = (line = ''): void => void process.stdout.write(`${line}\n`)
 const column = (value: unknown): string => String(value ?? '').padStart(10)
@@ -66,12 +79,36 @@ const count = { passed: 0, failed: 0, skipped: 0 }
 for (const { failures } of rows) count[failures.length > 0 ? 'failed' : 'passed']++
 for (const { caught } of bites) count[caught ? 'passed' : 'failed']++
 
-if (process.argv.includes('--reality')) {
+if (wanted.reality) {
   print('\nReal processes and real disks\n')
   print(`${'tried'.padStart(8)}${'failing'.padStart(9)}${'s'.padStart(6)}`)
   const workspace = makeWorkspace()
   for (const part of parts) await realise(part, workspace)
   fs.rmSync(workspace, { recursive: true })
+}
+
+if (wanted.lives) {
+  print('\nLives of devices with a hostile vending server, killed at any step\n')
+  await tellLives('memory', 10_000)
+  await tellLives('processes', 200)
+}
+
+async function tellLives(realm: RealmName, lives: number): Promise<void> {
+  const start = performance.now()
+  const { tally, seed, counterExample } = await liveShared(realm, {
+    count: lives,
+    seed: Number(wanted.seed),
+  })
+  count[counterExample ? 'failed' : 'passed']++
+  const { boots, killed, requests, made, endings } = tally
+  print(
+    `${tally.lives} lives in ${realm === 'memory' ? 'this process' : 'processes over TLS'}, ` +
+      `${counterExample ? 1 : 0} failing; seed ${seed}; ${seconds(start)} s`,
+  )
+  print(`    ${boots} boots, ${killed} of them killed; ${requests} requests; ${made} certificates`)
+  const list = Object.entries(endings).map(([name, lots]) => `${name} ${lots}`)
+  print(`    first boot in peace: ${list.join(', ')}; then all online`)
+  for (const line of counterExample ?? []) print(`    ${line}`)
 }
 
 async function realise({ name, run, missing }: Part, workspace: string): Promise<void> {
@@ -97,7 +134,7 @@ function seconds(since: number): number {
   return Math.round((performance.now() - since) / 1000)
 }
 
-if (process.argv.includes('--tables')) {
+if (wanted.tables) {
   const workspace = makeWorkspace()
   const tables = {
     states: statesTable({ rows, bites, opened }),

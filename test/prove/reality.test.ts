@@ -1,10 +1,10 @@
 /** A part of `npm run prove -- --reality`, small enough for every run of the suite. */
 import fs from 'node:fs'
 import { afterAll, beforeAll, expect, type TestContext, test } from 'vitest'
+import { compareTraces } from './comparison.ts'
 import { sweepErrors, sweepFullDisks, sweepPowerCuts } from './cuts.ts'
 import { fatMissing, sweepFat, sweepLinkless } from './fat.ts'
 import { type Sweep, sweepFaults, sweepKills } from './kills.ts'
-import { compareTraces } from './lives.ts'
 import { realScenarios } from './scenarios.ts'
 import { type SystemCall, straceMissing } from './tracing.ts'
 import { volumeMissing } from './volumes.ts'

@@ -1,8 +1,9 @@
 /** The parts of the proof that hurt real processes and real disks, each where the machine allows it. */
+
+import { compareTraces } from './comparison.ts'
 import { sweepErrors, sweepFullDisks, sweepPowerCuts } from './cuts.ts'
 import { fatMissing, sweepFat, sweepLinkless } from './fat.ts'
 import { type Sweep, sweepFaults, sweepKills } from './kills.ts'
-import { compareTraces } from './lives.ts'
 import { realScenarios } from './scenarios.ts'
 import { straceMissing } from './tracing.ts'
 import { volumeMissing } from './volumes.ts'

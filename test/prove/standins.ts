@@ -1,6 +1,7 @@
 /**
  * What the prover replaces for speed and repetition, none of it touching a file: the key generator,
- * by one that gives the same keys in the same order, and the `flock` command, by its success.
+ * by one that gives the same keys in the same order; the reader of private keys, by one that does not
+ * read the same text twice; and the `flock` command, by its success.
  */
 import childProcess from 'node:child_process'
 import crypto from 'node:crypto'
@@ -13,7 +14,7 @@ export interface StandIns {
 }
 
 export function installStandIns(): StandIns {
-  const { generateKeyPairSync } = crypto
+  const { generateKeyPairSync, createPrivateKey } = crypto
   const { spawnSync } = childProcess
   const keys = new Map<string, unknown>()
   let series = ''
@@ -33,6 +34,18 @@ export function installStandIns(): StandIns {
     },
     crypto,
   )
+  let read = new Map<string, crypto.KeyObject>()
+  put(
+    'createPrivateKey',
+    (key: Parameters<typeof createPrivateKey>[0]) => {
+      if (typeof key !== 'string') return createPrivateKey(key)
+      const known = read.get(key) ?? createPrivateKey(key)
+      if (read.size > 1000) read = new Map()
+      read.set(key, known)
+      return known
+    },
+    crypto,
+  )
   put(
     'spawnSync',
     (...parameters: Parameters<typeof spawnSync>) =>
@@ -46,6 +59,7 @@ export function installStandIns(): StandIns {
     },
     remove() {
       put('generateKeyPairSync', generateKeyPairSync, crypto)
+      put('createPrivateKey', createPrivateKey, crypto)
       put('spawnSync', spawnSync, childProcess)
     },
   }
