@@ -196,6 +196,16 @@ export const arrows: readonly Rule[] = [
     'the Registry border is the only way to a database',
   ),
   onlyIn(
+    '@aws-sdk/client-dynamodb',
+    ['packages/server/src/registry/dynamodb.ts', 'packages/server/src/registry/dynamodb/tables.ts'],
+    'the Registry border is the only way to a database',
+  ),
+  onlyIn(
+    'mysql2',
+    ['packages/server/src/registry/mysql.ts', 'packages/server/src/registry/mysql/connection.ts'],
+    'the Registry border is the only way to a database',
+  ),
+  onlyIn(
     'aedes',
     ['packages/server/src/broker.ts'],
     "the broker belongs to the lab; the vending machine's own code does not know it",
