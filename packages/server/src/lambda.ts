@@ -5,7 +5,8 @@
  * integration it was put behind: stage names and base paths before a known path are passed over, and
  * events without a proxy integration get their answers raw. Addresses come from API Gateway's context.
  */
-import type { Handler } from './handler.ts'
+import type { Handler, RequestContext } from './handler.ts'
+import { certificateId } from './issuer/local.ts'
 import { type Call, type Event, type Result, readEvent, toResult } from './lambda/event.ts'
 import { renderProblem } from './problem.ts'
 
@@ -20,6 +21,10 @@ export interface LambdaOptions {
     fields: Extract<Event, { form: 'direct' }>['fields'],
   ) => Promise<unknown> | undefined
 }
+
+/** Answers while the vending machine behind the door cannot be opened. */
+export const notOpen: Handler = async () =>
+  renderProblem({ code: 'busy', detail: 'the vending machine cannot start', retryAfterMs: 10_000 })
 
 /** A Lambda function's handler, without the context that it does not look at. */
 export type Lambda = (event: unknown) => Promise<unknown>
@@ -47,9 +52,18 @@ async function answerProxy(
   const request = toRequest(call, paths)
   return toResult(
     request
-      ? await handler(request, { remoteAddress: call.remoteAddress })
+      ? await handler(request, contextOf(call))
       : renderProblem({ code: 'malformed-request', detail: 'the request line cannot be used' }),
   )
+}
+
+function contextOf({ remoteAddress, clientCertificate }: Call): RequestContext {
+  if (clientCertificate === undefined) return { remoteAddress }
+  try {
+    return { remoteAddress, shownCertificateId: certificateId(clientCertificate) }
+  } catch {
+    return { remoteAddress } // not one that Node can read
+  }
 }
 
 function toRequest(call: Call, paths: readonly string[]): Request | undefined {

@@ -10,6 +10,8 @@ export interface Sent {
   readonly base64?: boolean
   readonly sourceIp?: string
   readonly stage?: string
+  /** PEM, as API Gateway shows it where its domain asks for mutual TLS. */
+  readonly clientCertificate?: string
 }
 
 const encoded = ({ body, base64 }: Sent) => ({
@@ -35,6 +37,9 @@ export const httpApiEvent = (sent: Sent) => ({
       sourceIp: sent.sourceIp ?? '198.51.100.7',
       userAgent: 'certvend',
     },
+    ...(sent.clientCertificate && {
+      authentication: { clientCert: { clientCertPem: sent.clientCertificate } },
+    }),
     requestId: 'JKJaXmPLvHcESHA=',
     routeKey: '$default',
     stage: sent.stage ?? '$default',
@@ -68,7 +73,11 @@ export const restApiEvent = (sent: Sent) => {
       stage: sent.stage ?? 'LATEST',
       path: `/${sent.stage ?? 'LATEST'}${sent.path}`,
       httpMethod: sent.method ?? 'GET',
-      identity: { sourceIp: sent.sourceIp ?? '198.51.100.7', userAgent: 'certvend' },
+      identity: {
+        sourceIp: sent.sourceIp ?? '198.51.100.7',
+        userAgent: 'certvend',
+        ...(sent.clientCertificate && { clientCert: { clientCertPem: sent.clientCertificate } }),
+      },
       requestId: 'c6af9ac6-7b61-11e6-9a41-93e8deadbeef',
     },
     body: null,

@@ -1,21 +1,25 @@
 import { describe, expect, it } from 'vitest'
 import type { Handler } from '../src/handler.ts'
+import { certificateId, makeDeviceCa } from '../src/issuer/local.ts'
 import type { Result } from '../src/lambda/event.ts'
-import { createLambda, type Lambda } from '../src/lambda.ts'
+import { start } from '../src/lambda/start.ts'
+import { createLambda, type Lambda, notOpen } from '../src/lambda.ts'
+import type { LogEvent } from '../src/log.ts'
 import { httpApiEvent, restApiEvent, type Sent } from './gateway-events.ts'
-import { startMachine } from './machine.ts'
+import { movableClock, startMachine } from './machine.ts'
 
 const paths = ['/v1/enroll', '/v1/cacerts', '/healthz', '/getcert', '/shadow']
 const formats = { 'an HTTP API': httpApiEvent, 'a REST API': restApiEvent }
 
 /** A handler that says what it was asked. */
-const echo: Handler = async (request, { remoteAddress }) =>
+const echo: Handler = async (request, { remoteAddress, shownCertificateId }) =>
   Response.json({
     method: request.method,
     target: request.url.replace('https://vending.invalid', ''),
     headers: Object.fromEntries(request.headers),
     body: await request.text(),
     remoteAddress,
+    shownCertificateId,
   })
 
 const ask = async (lambda: Lambda, event: unknown): Promise<Result> =>
@@ -74,6 +78,16 @@ describe.each(Object.entries(formats))('an event of %s', (_, eventOf) => {
       eventOf({ path: '/healthz', headers, sourceIp: '198.51.100.20' }),
     )
     expect(remoteAddress).toBe('198.51.100.20')
+  })
+
+  it('brings the certificate of a domain with mutual TLS, and nothing that a header calls one', async () => {
+    const { certificate } = await makeDeviceCa(movableClock())
+    const headers = { 'x-amzn-mtls-clientcert': encodeURIComponent(certificate) }
+    const shown = async (sent: Partial<Sent>) =>
+      (await echoed(eventOf({ path: '/healthz', ...sent }))).shownCertificateId
+    expect(await shown({ clientCertificate: certificate })).toBe(certificateId(certificate))
+    expect(await shown({ headers })).toBeUndefined()
+    expect(await shown({ clientCertificate: 'no certificate' })).toBeUndefined()
   })
 
   it('with a body that API Gateway encoded arrives as it was sent', async () => {
@@ -169,5 +183,51 @@ describe('an event that is not of API Gateway', () => {
       { source: 'aws.events', 'detail-type': 'Scheduled Event' },
     ])
       await expect(lambda(event)).rejects.toThrow(/none that it knows$/)
+  })
+})
+
+describe('a function that starts', () => {
+  const event = httpApiEvent({ path: '/healthz' })
+  const failing = (times: number) => {
+    const log: LogEvent[] = []
+    let tried = 0
+    const make = async () => {
+      tried += 1
+      if (tried <= times) throw new Error('no such table')
+      return createLambda(echo, { paths })
+    }
+    return { make, log, tries: () => tried }
+  }
+
+  it('opens what it needs once, before it is called', async () => {
+    const { make, tries } = failing(0)
+    const lambda = await start(make, () => undefined)
+    expect(tries()).toBe(1)
+    for (let call = 0; call < 3; call += 1)
+      expect(await ask(lambda, event)).toMatchObject({ statusCode: 200 })
+    expect(tries()).toBe(1)
+  })
+
+  it('and cannot says so to the log, answers "later", and tries again with the next call', async () => {
+    const { make, log } = failing(2)
+    const lambda = await start(make, (line) => log.push(line), createLambda(notOpen, { paths }))
+    expect(await ask(lambda, event)).toMatchObject({
+      statusCode: 503,
+      headers: { 'retry-after': '10', 'content-type': 'application/problem+json' },
+    })
+    expect(log).toEqual(
+      [1, 2].map(() => ({
+        level: 'error',
+        event: 'failed',
+        operation: 'start',
+        reason: 'no such table',
+      })),
+    )
+    expect(await ask(lambda, event)).toMatchObject({ statusCode: 200 })
+  })
+
+  it('and cannot fails where nobody waits for an answer, so that the event comes again', async () => {
+    const lambda = await start(failing(9).make, () => undefined)
+    await expect(lambda({})).rejects.toThrow('could not start')
   })
 })

@@ -15,6 +15,8 @@ export interface Call {
   readonly body: Buffer
   /** From API Gateway's own context, which no caller writes. */
   readonly remoteAddress: string
+  /** PEM, where the API's domain asks for mutual TLS and API Gateway has verified it. */
+  readonly clientCertificate?: string
 }
 
 export type Event =
@@ -60,6 +62,7 @@ function readFormat2(event: Fields, http: Fields): Call | undefined {
     headers: pairs(event.headers),
     body: readBody(event),
     remoteAddress: text(http.sourceIp),
+    ...shown((event.requestContext as Fields).authentication),
   }
 }
 
@@ -77,7 +80,15 @@ function readFormat1(event: Fields, identity: Fields): Call | undefined {
     headers: severalHeaders.length > 0 ? severalHeaders : pairs(event.headers),
     body: readBody(event),
     remoteAddress: text(identity.sourceIp),
+    ...shown(identity),
   }
+}
+
+/** The client certificate in API Gateway's context: `clientCert.clientCertPem`. */
+function shown(authentication: unknown): { clientCertificate?: string } {
+  const found = isRecord(authentication) && authentication.clientCert
+  const clientCertificate = isRecord(found) ? text(found.clientCertPem) : ''
+  return clientCertificate ? { clientCertificate } : {}
 }
 
 type Fields = Readonly<Record<string, unknown>>
