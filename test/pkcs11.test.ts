@@ -284,7 +284,7 @@ describe.skipIf(missing !== '')(`a key in a SoftHSM token${skipped}`, () => {
     const state = copy()
     const file = (name: string): string => path.join(state, 'current', name)
     const text = fs.readFileSync(file('private-key.uri'), 'utf8').replace(/^.*/, uri)
-    const record = JSON.parse(fs.readFileSync(file('credential.json'), 'utf8'))
+    const { digest: _, ...record } = JSON.parse(fs.readFileSync(file('credential.json'), 'utf8'))
     record.files['private-key.uri'] = createHash('sha256').update(text).digest('hex')
     fs.writeFileSync(file('private-key.uri'), text)
     fs.writeFileSync(file('credential.json'), JSON.stringify(record))

@@ -48,6 +48,62 @@ describe('opening a store that was damaged', () => {
     },
   )
 
+  const rot = (file: string, from: RegExp | string, to: string): void => {
+    const text = fs.readFileSync(file, 'utf8')
+    expect(text).toMatch(from)
+    fs.writeFileSync(file, text.replace(from, to))
+  }
+
+  it.each([
+    ['thingName', 'device-1', 'devide-1'],
+    ['certificateId', /(?<="certificateId": ")./, 'x'],
+    ['certificateId', /(?<="certificateId": ")[0-9a-f]{2}/, '00'],
+    ['issuedAt', '2026-12-01', '2036-12-01'],
+    ['the port', '8883', '8882'],
+    ['the host', 'mqtt.example', 'mqtt.dxample'],
+    ['keyOrigin', '"device"', '"server"'],
+    ['the seal', /(?<="digest": ")[0-9a-f]{2}/, '00'],
+    ["the seal's name", '"digest"', '"dagest"'],
+  ])('is not fooled by %s in credential.json, one bit of it another', async (_, from, to) => {
+    const { directory, credential } = await furnished()
+    rot(at(directory, 1, 'credential.json'), from, to)
+    const store = await openCredentialStore(directory)
+    expect(store.current()).toBeUndefined()
+    expect(store.mended.join()).toMatch(/its key is whole/)
+    expect(pemOf(await obtain(store))).toBe(pemOf(credential))
+  })
+
+  it('is not kept waiting by a rotten appointment in request.json', async () => {
+    const { directory } = await furnished()
+    const store = await openCredentialStore(directory)
+    store.begin()
+    const sentAt = new Date('2026-12-01T00:00:00Z')
+    const notBefore = new Date('2026-12-01T02:00:00Z')
+    store.recordRequest({
+      dialect: 'certvend',
+      urlHash: '0'.repeat(64),
+      sentAt,
+      attempts: 1,
+      notBefore,
+    })
+    store.close()
+    rot(at(directory, 2, 'request.json'), '2026-12-01T02', '9026-12-01T02')
+    const { request } = (await openCredentialStore(directory)).pending() as { request?: unknown }
+    expect(request).toBeUndefined()
+  })
+
+  it('reads what was stored before records were sealed, and nothing else without a seal', async () => {
+    const { directory, credential } = await furnished()
+    const file = at(directory, 1, 'credential.json')
+    const { digest: _, ...before } = JSON.parse(fs.readFileSync(file, 'utf8'))
+    fs.writeFileSync(file, `${JSON.stringify(before, undefined, 2)}\n`)
+    const old = await openCredentialStore(directory)
+    expect(pemOf(old.current())).toBe(pemOf(credential))
+    expect(old.mended).toEqual([])
+    fs.writeFileSync(file, JSON.stringify({ ...before, digesu: '00' }))
+    expect((await openCredentialStore(directory, { readOnly: true })).current()).toBeUndefined()
+  })
+
   it('says so, and deletes nothing, when the only key is damaged', async () => {
     const { directory } = await furnished()
     fs.truncateSync(at(directory, 1, 'private-key.pem'), 100)

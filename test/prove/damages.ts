@@ -34,6 +34,14 @@ function cutShort(entries: Entries, name: string): void {
   entries.set(name, { ...entry, data: entry.data.subarray(0, entry.data.length >> 1) })
 }
 
+/** What bit rot makes of a text: `from` in it reads `to`. */
+function rot(entries: Entries, name: string, from: string, to: string): void {
+  const entry = entries.get(name)
+  const text = entry?.kind === 'file' ? entry.data.toString() : ''
+  if (!text.includes(from)) throw new Error(`${name} holds no ${from} to rot`)
+  entries.set(name, { ...file(text.replace(from, to)) })
+}
+
 function move(entries: Entries, from: string, to: string): void {
   entries.set(to, entries.get(from) as Entry)
 }
@@ -79,6 +87,32 @@ export const damages: readonly Damage[] = [
     life: oneCredential,
     change: (entries) => entries.remove(generation(1, 'credential.json')),
     opens: 'requested K1',
+  },
+  {
+    name: 'a name in credential.json rotten, a whole successor waits',
+    life: withSuccessor,
+    change: (entries) =>
+      rot(entries, generation(1, 'credential.json'), 'mqtt.example.com', 'mqtt.examqle.com'),
+    opens: 'current C2',
+  },
+  {
+    name: 'a name in credential.json rotten, no other',
+    life: oneCredential,
+    change: (entries) =>
+      rot(entries, generation(1, 'credential.json'), '"thingName": "gate', '"thingName": "fate'),
+    opens: 'requested K1',
+  },
+  {
+    name: 'the seal of credential.json rotten, no other',
+    life: oneCredential,
+    change: (entries) => rot(entries, generation(1, 'credential.json'), '"digest"', '"digesu"'),
+    opens: 'requested K1',
+  },
+  {
+    name: 'the time in request.json rotten',
+    life: [...withRequest, 'recordRequest'],
+    change: (entries) => rot(entries, generation(2, 'request.json'), '"2026-', '"9026-'),
+    opens: 'current C1, requested K2',
   },
   {
     name: 'private key in use cut short, no other',

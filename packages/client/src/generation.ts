@@ -1,8 +1,8 @@
 /**
  * One generation on disk, read and judged: broken, requested (a key) or issued (a whole credential).
  *
- * `credential.json` is written last and holds the SHA-256 of the other files; *issued* means that it
- * is there and agrees. Reads only.
+ * `credential.json` is written last and holds the SHA-256 of the other files and its own seal; *issued*
+ * means that it is there and agrees. Reads only.
  */
 import { createHash } from 'node:crypto'
 import fs from 'node:fs'
@@ -14,6 +14,7 @@ import { shellWord } from './directory.ts'
 import { CertvendError } from './errors.ts'
 import { isPkcs11Key, readKey, type StoredKey } from './key.ts'
 import { pkcs11KeyText, readPkcs11Key } from './pkcs11.ts'
+import { seal, unseal } from './sealed.ts'
 
 export const fileNames = {
   key: 'private-key.pem',
@@ -101,12 +102,11 @@ export function issuedFiles(
       [fileNames.anchors]: sha256(anchors),
     },
   }
-  return { certificate, anchors, credential: `${JSON.stringify(record, undefined, 2)}\n` }
+  return { certificate, anchors, credential: seal(record) }
 }
 
 /** The text of `request.json`. */
-export const requestFile = (record: RequestRecord): string =>
-  `${JSON.stringify({ version: 1, ...record }, undefined, 2)}\n`
+export const requestFile = (record: RequestRecord): string => seal({ version: 1, ...record })
 
 const largestFile = 256 * 1024
 
@@ -162,17 +162,17 @@ export function readKeyFile(directory: string): KeyFile {
   return file
 }
 
-function parseFile<T>(
-  schema: v.GenericSchema<unknown, T>,
+/** A record without a seal may not hold members that nobody wrote: one may be the seal, its name rotten. */
+function parseFile<Entries extends v.ObjectEntries>(
+  schema: v.ObjectSchema<Entries, undefined>,
   text: string | undefined,
-): T | undefined {
-  if (text === undefined) return undefined
-  try {
-    const result = v.safeParse(schema, JSON.parse(text))
-    return result.success ? result.output : undefined
-  } catch {
-    return undefined
-  }
+): v.InferOutput<v.ObjectSchema<Entries, undefined>> | undefined {
+  const record = text === undefined ? undefined : unseal(text)
+  if (!record) return undefined
+  const result = record.sealed
+    ? v.safeParse(schema, record.members)
+    : v.safeParse(v.strictObject(schema.entries), record.members)
+  return result.success ? result.output : undefined
 }
 
 /** Reads generation `number` in `directory`. */
