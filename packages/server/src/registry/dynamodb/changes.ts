@@ -24,6 +24,11 @@ import type { Item, Ref, Tables } from './tables.ts'
 
 /** What a change brings about elsewhere. */
 export interface Consequences {
+  /**
+   * The thing name that a new device has taken. It is made sure of only now that the device is there;
+   * if somebody else has it meanwhile, the device is withdrawn and nothing else of this happens.
+   */
+  readonly thingName?: string
   readonly events: readonly EventItem[]
   /** A certificate to put into the ledger, under the id that orders it. */
   readonly certificate?: { readonly id: string; readonly item: Item }
@@ -42,14 +47,18 @@ export interface Changes {
   event(fields: Omit<AuditEvent, 'id' | 'at'>, at: Date): EventItem
   /** Puts an event that changes nothing else. */
   note(event: EventItem): Promise<void>
-  /** Delivers what an item that was read by other ways still carries. */
-  settle(place: Place, item: Item): Promise<void>
+  /** Delivers what an item that was read by other ways still carries. @returns false if it is gone */
+  settle(place: Place, item: Item): Promise<boolean>
   /** Reads an item as it lies there. */
   peek(place: Place): Promise<Item | undefined>
   /** Reads an item, and delivers what it still carries. */
   load(place: Place): Promise<Item | undefined>
-  /** Makes an item where there is none. @returns false if there is one */
-  make(place: Place, item: Item, consequences: Consequences): Promise<boolean>
+  /** Makes an item where there is none. */
+  make(
+    place: Place,
+    item: Item,
+    consequences: Consequences,
+  ): Promise<'made' | 'taken' | 'withdrawn'>
   /** Changes the item that was read as `seen`. @returns undefined if it is not that any more */
   change(place: Place, seen: Item, set: Item, consequences: Consequences): Promise<Item | undefined>
 }
@@ -75,8 +84,18 @@ export function createChanges(tables: Tables, ledger: string): Changes {
     await put(ledgerKeys.event(noted.deviceSerial, noted.id), { ...noted, trail: 'trail' })
   }
 
-  async function deliver(place: Place, outbox: string, consequences: Consequences): Promise<void> {
-    const { certificate, revoked = [], events } = consequences
+  /** @param version the item's. @returns false if the item was withdrawn */
+  async function deliver(
+    place: Place,
+    outbox: string,
+    consequences: Consequences,
+    version: unknown,
+  ): Promise<boolean> {
+    const { thingName, certificate, revoked = [], events } = consequences
+    if (thingName !== undefined && !(await makeSure(thingName, Object.values(place.key)[0]!))) {
+      await tables.remove(place, { [`${place.prefix}version`]: version })
+      return false
+    }
     if (certificate) {
       const { id, item } = certificate
       const key = ledgerKeys.certificate(String(item.deviceSerial), id)
@@ -88,6 +107,12 @@ export function createChanges(tables: Tables, ledger: string): Changes {
     for (const told of events) await note(told)
     // Nothing depends on the version here, and a row that is gone takes its outbox with it.
     await tables.update(place, { [outbox]: undefined }, {})
+    return true
+  }
+
+  async function makeSure(thingName: string, deviceSerial: string): Promise<boolean> {
+    const ref = { table: ledger, key: ledgerKeys.thing(thingName) }
+    return (await tables.update(ref, { settled: true }, { deviceSerial })) !== undefined
   }
 
   async function revoke(told: EventItem, sk: string): Promise<void> {
@@ -110,17 +135,18 @@ export function createChanges(tables: Tables, ledger: string): Changes {
     return item
   }
 
-  async function settle(place: Place, item: Item): Promise<void> {
-    see(item[`${place.prefix}version`])
+  async function settle(place: Place, item: Item): Promise<boolean> {
+    const version = item[`${place.prefix}version`]
+    see(version)
     for (const [name, value] of Object.entries(item))
       if (name.startsWith(`${place.prefix}outbox_`))
-        await deliver(place, name, value as Consequences)
+        if (!(await deliver(place, name, value as Consequences, version))) return false
+    return true
   }
 
   async function load(place: Place): Promise<Item | undefined> {
     const item = await tables.get(place)
-    if (item) await settle(place, item)
-    return item
+    return item && (await settle(place, item)) ? item : undefined
   }
 
   /** The outbox's name and the attributes that a change sets besides its own. */
@@ -130,12 +156,13 @@ export function createChanges(tables: Tables, ledger: string): Changes {
     return { outbox, set: { [`${place.prefix}version`]: counter, [outbox]: consequences } }
   }
 
-  async function make(place: Place, item: Item, consequences: Consequences): Promise<boolean> {
+  async function make(place: Place, item: Item, consequences: Consequences) {
     const { outbox, set } = stamp(place, consequences)
-    if (!(await tables.putNew(place, { ...item, ...set })) && !(await wasOurs(place, outbox)))
-      return false
-    await deliver(place, outbox, consequences)
-    return true
+    const isNew =
+      (await tables.putNew(place, { ...item, ...set })) || (await wasOurs(place, outbox))
+    if (!isNew) return 'taken'
+    const version = set[`${place.prefix}version`]
+    return (await deliver(place, outbox, consequences, version)) ? 'made' : 'withdrawn'
   }
 
   async function change(
@@ -149,7 +176,7 @@ export function createChanges(tables: Tables, ledger: string): Changes {
     const after =
       (await tables.update(place, { ...changed, ...set }, { [name]: seen[name] })) ??
       (await wasOurs(place, outbox))
-    if (after) await deliver(place, outbox, consequences)
+    if (after) await deliver(place, outbox, consequences, after[name])
     return after
   }
 

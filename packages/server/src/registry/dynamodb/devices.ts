@@ -17,6 +17,8 @@ type Devices = Pick<
   'add' | 'addAll' | 'find' | 'list' | 'setDisabled' | 'rearm' | 'remove'
 >
 
+const outcomes = { made: 'added', taken: 'serial-taken', withdrawn: 'thing-name-taken' } as const
+
 /** How many devices {@link Registry.addAll} has under way at a time. */
 const lanes = 16
 
@@ -41,7 +43,10 @@ export function createDevices(ledger: Ledger): Devices {
     throw registryBusy(new Error('others keep changing this device'))
   }
 
-  /** Takes the thing's name for the serial, also from a device that has not got it any more. */
+  /**
+   * Takes the thing's name for the serial, also from a serial whose device is not there (any more, or
+   * yet: it then finds out when it makes sure of the name).
+   */
   async function takeThingName(thingName: string, deviceSerial: string): Promise<boolean> {
     const adopted = thingName === deviceSerial ? undefined : await ledger.row(thingName)
     if (adopted && thingNameOf(adopted, shape) === thingName) return false
@@ -52,9 +57,11 @@ export function createDevices(ledger: Ledger): Devices {
       const row = await ledger.row(holder)
       if (row && thingNameOf(row, shape) === thingName) return false
     }
-    const condition = { deviceSerial: holder ?? deviceSerial }
-    const orAbsent = { orAbsent: true }
-    return (await tables.update(ref, { deviceSerial }, condition, orAbsent)) !== undefined
+    const condition = { deviceSerial: holder ?? deviceSerial, settled: held?.settled }
+    const taken = await tables.update(ref, { deviceSerial, settled: undefined }, condition, {
+      orAbsent: true,
+    })
+    return taken !== undefined
   }
 
   /** One more than the events that the serial has had, so that no claim of before has this number. */
@@ -92,13 +99,14 @@ export function createDevices(ledger: Ledger): Devices {
       [column('createdAt')]: at.getTime(),
       [column('changedAt')]: at.getTime(),
     }
-    const isNew = await changes.make(ledger.device(deviceSerial), item, { events: [event] })
-    return isNew ? 'added' : 'serial-taken'
+    const consequences = { thingName, events: [event] }
+    const outcome = await changes.make(ledger.device(deviceSerial), item, consequences)
+    return outcomes[outcome]
   }
 
   /** Of devices with the same serial or thing name the first comes first; the rest go side by side. */
   async function insertAll(devices: readonly NewDevice[], at: Date): Promise<AddOutcome[]> {
-    const outcomes: AddOutcome[] = []
+    const became: AddOutcome[] = []
     const names = new Set<string>()
     const firsts: number[] = []
     const rest: number[] = []
@@ -108,7 +116,7 @@ export function createDevices(ledger: Ledger): Devices {
       for (const name of own) names.add(name)
     }
     const insertAt = async (index: number) => {
-      outcomes[index] = await insert(devices[index]!, at)
+      became[index] = await insert(devices[index]!, at)
     }
     const queue = firsts.values()
     const lane = async () => {
@@ -116,7 +124,7 @@ export function createDevices(ledger: Ledger): Devices {
     }
     await Promise.all(Array.from({ length: lanes }, lane))
     for (const index of rest) await insertAt(index)
-    return outcomes
+    return became
   }
 
   const tokenColumns = (token: StoredToken | undefined): Item => ({

@@ -31,7 +31,8 @@ export function createFleets(ledger: Ledger): Fleets {
       if (token.kind === 'scrypt') await ledger.noteWeakToken()
       await load(name)
       const item = { tokenKind: token.kind, tokenHash: token.hash, createdAt: at.getTime() }
-      return changes.make(place(name), item, { events: [event('fleet-added', name, at)] })
+      const events = [event('fleet-added', name, at)]
+      return (await changes.make(place(name), item, { events })) === 'made'
     },
 
     findFleet: async (name) => {
