@@ -7,6 +7,7 @@
  */
 import { Command, CommanderError } from 'commander'
 import { addDeviceCommands } from './commands/device.ts'
+import { addFleetCommands } from './commands/fleet.ts'
 import { addLabCommand } from './commands/lab.ts'
 import { addServeCommand } from './commands/serve.ts'
 import { isFailure } from './failure.ts'
@@ -46,6 +47,7 @@ export async function runCli(argv: readonly string[], terminal: Terminal): Promi
     .showHelpAfterError('hint: add --help to see what can be said here')
   addServeCommand(program, terminal)
   addDeviceCommands(program, terminal)
+  addFleetCommands(program, terminal)
   addLabCommand(program, terminal)
   try {
     await program.parseAsync(argv, { from: 'user' })

@@ -194,7 +194,7 @@ function judgeHeaders(request: Request): Problem | undefined {
 }
 
 /** The body, or undefined as soon as it is longer than a server reads. */
-async function readBody(request: Request): Promise<Uint8Array | undefined> {
+export async function readBody(request: Request): Promise<Uint8Array | undefined> {
   if (Number(request.headers.get('content-length') ?? 0) > limits.requestBytes) return undefined
   const chunks: Uint8Array[] = []
   let length = 0

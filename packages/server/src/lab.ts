@@ -11,7 +11,11 @@ import { type Clock, day, hour, later, systemClock } from './clock.ts'
 import type { FailureLimits } from './failures.ts'
 import { createHandler, type Handler } from './handler.ts'
 import { createLocalIssuer, makeDeviceCa } from './issuer/local.ts'
-import { listen } from './listen.ts'
+import type { LegacyCounts } from './legacy/counts.ts'
+import type { LegacyName } from './legacy/dialect.ts'
+import { createLegacyDoors } from './legacy/doors.ts'
+import type { LegacyRoute } from './legacy/routes.ts'
+import { type Listener, listen } from './listen.ts'
 import { type Log, silent } from './log.ts'
 import {
   type Authority,
@@ -29,7 +33,12 @@ import { generateToken, hashToken } from './tokens.ts'
 
 export interface LabOptions {
   /** 0, the default, takes free ones. */
-  readonly ports?: { readonly vending?: number; readonly mqtt?: number }
+  readonly ports?: {
+    readonly vending?: number
+    readonly mqtt?: number
+    /** Of the door without TLS; see `legacy`. */
+    readonly plain?: number
+  }
   /** Address to listen on; `127.0.0.1` by default. */
   readonly address?: string
   /** What devices know both servers as, in their certificates too; `localhost` by default. */
@@ -42,6 +51,8 @@ export interface LabOptions {
   /** How long device certificates last, in milliseconds; 365 days by default. */
   readonly certificateValidityMs?: number
   readonly failures?: FailureLimits
+  /** Old vending machines to stand in for besides; none by default. */
+  readonly legacy?: readonly LegacyRoute[]
   /** Stands between the front door and the vending machine, to misbehave on purpose. */
   readonly intercept?: (request: Request, answer: () => Promise<Response>) => Promise<Response>
 }
@@ -82,6 +93,10 @@ export interface LabDevice {
 export interface Lab {
   /** `https://<host>:<port>`. */
   readonly vendingUrl: string
+  /** `http://127.0.0.1:<port>`, if `legacy` names the dialect that knows no TLS. */
+  readonly plainUrl?: string
+  /** Requests in old dialects so far. */
+  legacyCounts(): ReadonlyMap<LegacyName, LegacyCounts>
   /** The intermediate to pin, PEM. */
   readonly pins: string
   readonly pki: LabPki
@@ -129,26 +144,33 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
   const trustAnchors = [pki.brokerCa.certificate]
   const endpoint: Endpoint = { host, port: broker.port, trustAnchors }
   const { certificateValidityMs: validityMs, failures } = options
-  const machine = createHandler({
+  const machineOptions = {
     registry,
     issuer: createLocalIssuer(pki.deviceCa, { ...(validityMs && { validityMs }) }),
     clock,
     log,
     endpoint,
     ...(failures && { failures }),
-  })
+  }
 
   const requests: VendingRequest[] = []
-  const handler: Handler = async (request, context) => {
-    const answer = () => machine(request, context)
-    const response = await (options.intercept?.(request, answer) ?? answer())
-    const { method, url } = request
-    requests.push({ method, path: new URL(url).pathname, status: response.status })
-    return response
-  }
+  const watched =
+    (machine: Handler): Handler =>
+    async (request, context) => {
+      const answer = () => machine(request, context)
+      const response = await (options.intercept?.(request, answer) ?? answer())
+      const { method, url } = request
+      requests.push({ method, path: new URL(url).pathname, status: response.status })
+      return response
+    }
+  const legacy = createLegacyDoors(
+    { ...machineOptions, routes: options.legacy ?? [] },
+    createHandler(machineOptions),
+    watched,
+  )
   const doors = new Set<FrontDoor>()
   const open = async (identity: ServerIdentity, port = 0): Promise<FrontDoor> => {
-    const listener = await listen(handler, { tls: identityOptions(identity), address, port })
+    const listener = await listen(legacy.handler, { tls: identityOptions(identity), address, port })
     const door: FrontDoor = {
       vendingUrl: `https://${host}:${listener.port}`,
       async close() {
@@ -158,14 +180,16 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
     doors.add(door)
     return door
   }
+  let plain: Listener | undefined
   const close = async () => {
-    await Promise.all([...doors].map((door) => door.close()))
+    await Promise.all([...[...doors].map((door) => door.close()), plain?.close(0)])
     await broker.close()
     await registry.close()
   }
 
   let main: FrontDoor
   try {
+    plain = await legacy.openPlain({ port: ports.plain ?? 0 })
     main = await open(await pki.issueServer({ issuer: pki.intermediate, names }), ports.vending)
   } catch (error) {
     await close()
@@ -175,6 +199,8 @@ export async function startLab(options: LabOptions = {}): Promise<Lab> {
   let closing: Promise<void> | undefined
   return {
     vendingUrl: main.vendingUrl,
+    ...(plain && { plainUrl: `http://127.0.0.1:${plain.port}` }),
+    legacyCounts: legacy.counts,
     pins: pki.intermediate.certificate,
     pki,
     mqtt: Object.assign(broker, { host, trustAnchors }),
@@ -218,3 +244,4 @@ async function makeLabPki(): Promise<LabPki> {
 export type { Broker, DoorRefusal, ReceivedMessage } from './broker.ts'
 export type { Authority, CaRequest, ServerIdentity, ServerRequest } from './pki.ts'
 export { keyPurpose, makeKey } from './pki.ts'
+export type { LegacyName, LegacyRoute }

@@ -5,7 +5,11 @@
  * however slowly it drips; a body is read no further than the handler would read it. Addresses come
  * from the socket: there is no proxy in front that could be believed.
  */
-import type { IncomingMessage, ServerResponse } from 'node:http'
+import {
+  createServer as createPlainServer,
+  type IncomingMessage,
+  type ServerResponse,
+} from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import type { TLSSocket } from 'node:tls'
@@ -17,8 +21,11 @@ import { renderProblem } from './problem.ts'
 import { serverTlsOptions } from './tls.ts'
 
 export interface ListenOptions {
-  /** Certificate chain and private key, PEM. */
-  readonly tls: { readonly cert: string; readonly key: string }
+  /**
+   * Certificate chain and private key, PEM. `none` is for the one protocol that knows no TLS, and
+   * for no other; see `legacy/express-2017.ts`.
+   */
+  readonly tls: { readonly cert: string; readonly key: string } | 'none'
   /** Address to listen on; every address by default. */
   readonly address?: string
   /** 0 takes a free one. */
@@ -37,6 +44,7 @@ export interface Listener {
 
 /** Opens the front door. Rejects with the socket's error, such as `EADDRINUSE`. */
 export async function listen(handler: Handler, options: ListenOptions): Promise<Listener> {
+<<<<<<< HEAD
   const server = createServer(
     {
       ...serverTlsOptions(options.tls),
@@ -53,6 +61,22 @@ export async function listen(handler: Handler, options: ListenOptions): Promise<
     },
     (incoming, outgoing) => void serve(handler, incoming, outgoing),
   )
+=======
+  const bounds = {
+    headersTimeout: options.headersTimeoutMs ?? 10 * second,
+    requestTimeout: options.requestTimeoutMs ?? 30 * second,
+    connectionsCheckingInterval: second,
+    keepAliveTimeout: 5 * second,
+    maxHeaderSize: 16 * 1024,
+    noDelay: true,
+  }
+  const answer = (incoming: IncomingMessage, outgoing: ServerResponse) =>
+    void serve(handler, incoming, outgoing)
+  const server =
+    options.tls === 'none'
+      ? createPlainServer(bounds, answer)
+      : createServer({ ...serverTlsOptions(options.tls), ...bounds }, answer)
+>>>>>>> 3c9c23d (server: stand in for the five old vending machines)
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(options.port, options.address, () => {

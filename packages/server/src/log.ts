@@ -9,7 +9,7 @@ export interface LogEvent {
   /** What happened, such as `enrolled`, `refused`, `alarm`. */
   readonly event: string
   /** `alarm` asks for a person; the default is `info`. */
-  readonly level?: 'info' | 'error' | 'alarm'
+  readonly level?: 'info' | 'warning' | 'error' | 'alarm'
   /** Which operation, by name: never the request's path, which a caller chooses. */
   readonly operation?: string
   /** HTTP status. */
@@ -28,6 +28,9 @@ export interface LogEvent {
   readonly host?: string
   readonly port?: number
   readonly durationMs?: number
+  /** Requests since the start. */
+  readonly accepted?: number
+  readonly refused?: number
 }
 
 export type Log = (event: LogEvent) => void
@@ -48,6 +51,8 @@ const fields = [
   'host',
   'port',
   'durationMs',
+  'accepted',
+  'refused',
 ] as const satisfies readonly (keyof LogEvent)[]
 
 /** A log that writes one line of JSON per event, with the time in front. */

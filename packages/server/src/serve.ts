@@ -8,6 +8,8 @@ import { dataDirectory, openRegistry, prepareDataDirectory } from './data-direct
 import { failure } from './failure.ts'
 import { createHandler } from './handler.ts'
 import { createLocalIssuer, openDeviceCa } from './issuer/local.ts'
+import { createLegacyDoors, type LegacyDoors } from './legacy/doors.ts'
+import { type LegacyRoute, refuseCollisions } from './legacy/routes.ts'
 import { type Listener, listen } from './listen.ts'
 import { jsonLog } from './log.ts'
 import { say, type Terminal } from './terminal.ts'
@@ -26,17 +28,22 @@ export interface ServeOptions {
   readonly mqttAlpn?: string
   readonly mqttAnchors?: string
   readonly certificateDays: number
+  readonly legacy: readonly LegacyRoute[]
+  readonly legacyHttpListen: string
+  readonly legacyHttpPort: number
 }
 
 /** Serves until `terminal.signal` aborts. @throws Failure */
 export async function serve(options: ServeOptions, terminal: Terminal): Promise<void> {
   const { clock, signal } = terminal
   const directory = dataDirectory(options.dataDir, terminal.env)
+  judgeLegacy(options)
   const given = await readGivenIdentity(options)
   const mqttAnchors = options.mqttAnchors && (await readAnchors(options.mqttAnchors))
   await prepareDataDirectory(directory)
   const registry = await openRegistry(directory, true)
   let listener: Listener | undefined
+  let plain: Listener | undefined
   try {
     const tlsDirectory = join(directory, 'tls')
     const [ca, chain] = await Promise.all([
@@ -57,14 +64,16 @@ export async function serve(options: ServeOptions, terminal: Terminal): Promise<
       trustAnchors: mqttAnchors || [chain!.root.certificate],
     }
     const log = jsonLog(terminal.out, clock)
-    const handler = createHandler({
+    const machine = {
       registry,
       issuer: createLocalIssuer(ca, { validityMs: options.certificateDays * day }),
       clock,
       log,
       endpoint,
-    })
-    listener = await listen(handler, {
+    }
+    const legacy = createLegacyDoors({ ...machine, routes: options.legacy }, createHandler(machine))
+    plain = await openPlainDoor(legacy, options, terminal)
+    listener = await listen(legacy.handler, {
       tls: given ?? chain!,
       port: options.port,
       ...(options.listen !== undefined && { address: options.listen }),
@@ -84,12 +93,48 @@ export async function serve(options: ServeOptions, terminal: Terminal): Promise<
     if (chain) say(terminal, `devices pin ${chain.pinPath}`)
     say(terminal, `devices are sent to mqtts://${endpoint.host}:${endpoint.port}`)
     if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve))
-    await listener.close()
+    await Promise.all([listener.close(), plain?.close()])
     log({ event: 'stopped' })
   } finally {
+    await plain?.close(0)
     await registry.close()
   }
 }
+
+function judgeLegacy({ legacy }: ServeOptions): void {
+  try {
+    refuseCollisions(legacy)
+  } catch (error) {
+    throw failure(
+      2,
+      (error as Error).message,
+      'such as --legacy awslabs-2018=/LATEST --legacy awslabs-2020=/Prod',
+    )
+  }
+}
+
+async function openPlainDoor(
+  legacy: LegacyDoors,
+  { legacyHttpListen: address, legacyHttpPort: port }: ServeOptions,
+  terminal: Terminal,
+): Promise<Listener | undefined> {
+  const plain = await legacy.openPlain({ address, port }).catch((error: NodeJS.ErrnoException) => {
+    throw failure(
+      error.code === 'EADDRINUSE' ? 1 : 3,
+      `cannot listen on ${address} port ${port}: ${error.code ?? error.message}`,
+      'name another --legacy-http-port or --legacy-http-listen',
+    )
+  })
+  if (plain) {
+    say(terminal, `express-2017 at http://${address}:${plain.port}, without TLS`)
+    if (!isLoopback(address))
+      say(terminal, 'warning: whoever is on that network reads private keys and forges answers')
+  }
+  return plain
+}
+
+const isLoopback = (address: string): boolean =>
+  address === 'localhost' || address === '::1' || /^127\.\d+\.\d+\.\d+$/.test(address)
 
 async function readGivenIdentity(
   options: ServeOptions,

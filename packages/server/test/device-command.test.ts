@@ -15,7 +15,7 @@ afterEach(() => remove())
 
 describe('certvend-server', () => {
   it('shows worked examples for everything it can do', async () => {
-    const all = [[], ['serve'], ['device'], ['lab']]
+    const all = [[], ['serve'], ['device'], ['fleet'], ['lab']]
     const runs = await Promise.all(all.map((words) => run([...words, '--help'])))
     for (const [index, words] of all.entries()) {
       const { code, out, err } = runs[index]!

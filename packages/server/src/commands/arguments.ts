@@ -1,6 +1,7 @@
 /** How the words of a command line are judged. */
 import { isDeviceSerial, isThingName } from '@certvend/client/wire'
 import { InvalidArgumentError } from 'commander'
+import { isLegacyName, type LegacyRoute, legacyNames } from '../legacy/routes.ts'
 
 export function wholeNumber(text: string): number {
   if (!/^[1-9][0-9]{0,8}$/.test(text)) throw new InvalidArgumentError('not a whole number above 0.')
@@ -38,6 +39,13 @@ export function thingName(text: string): string {
   throw new InvalidArgumentError('a thing name has 1 to 128 letters, digits or any of : _ -')
 }
 
+export function fleetName(text: string): string {
+  if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(text)) return text
+  throw new InvalidArgumentError(
+    'a fleet has 1 to 64 letters, digits or any of . _ - and starts with a letter or digit.',
+  )
+}
+
 /** AWS IoT's rule for policy names. */
 export function policyName(text: string): string {
   if (/^[\w+=,.@-]{1,128}$/.test(text)) return text
@@ -56,4 +64,15 @@ export function attribute(
   if (name === undefined || value === undefined)
     throw new InvalidArgumentError('an attribute is NAME=VALUE, without spaces.')
   return { ...given, [name]: value }
+}
+
+/** `NAME` or `NAME=/PREFIX`. */
+export function legacyRoute(text: string, given: readonly LegacyRoute[]): readonly LegacyRoute[] {
+  const [, name = '', prefix] =
+    /^([a-z0-9-]+)(?:=((?:\/[A-Za-z0-9._~-]{1,64}){0,4}))?$/.exec(text) ?? []
+  if (!isLegacyName(name))
+    throw new InvalidArgumentError(
+      `not an old dialect, optionally with =/PREFIX: ${legacyNames.join(', ')}.`,
+    )
+  return [...given, { name, ...(prefix !== undefined && { prefix }) }]
 }

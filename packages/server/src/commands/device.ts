@@ -8,8 +8,9 @@ import { failure } from '../failure.ts'
 import { type Device, isInForce, type Registry } from '../registry/registry.ts'
 import { print, say, type Terminal } from '../terminal.ts'
 import { generateToken, hashToken, type StoredToken } from '../tokens.ts'
-import { attribute, deviceSerial, policyName, thingName } from './arguments.ts'
+import { attribute, deviceSerial, fleetName, policyName, thingName } from './arguments.ts'
 import { describeDevice, deviceDocument, deviceLine, deviceLineHeading } from './device-text.ts'
+import { findFleet } from './fleet.ts'
 
 interface CommonOptions {
   dataDir?: string
@@ -22,6 +23,7 @@ interface AddOptions extends CommonOptions {
   thingType?: string
   attribute: Readonly<Record<string, string>>
   tokenFile?: string
+  fleet?: string
 }
 
 interface RearmOptions extends CommonOptions {
@@ -43,6 +45,10 @@ See what became of it, and let it enroll again after its disk was replaced:
 
   $ certvend-server device show SN-0001
   $ certvend-server device rearm SN-0001 --revoke > SN-0001.token
+
+Add a device of a fleet, which needs no token of its own (see 'fleet --help'):
+
+  $ certvend-server device add PUMP-0001 --fleet pumps
 
 These commands work while 'serve' runs on the same data directory.
 `
@@ -89,6 +95,7 @@ export function addDeviceCommands(program: Command, terminal: Terminal): void {
     .option('--thing-type <name>', 'type of the thing', thingName)
     .option('--attribute <name=value>', 'attribute of the thing; may be repeated', attribute, {})
     .option('--token-file <file>', "take the token in this file instead; '-' is standard input")
+    .option('--fleet <name>', 'its fleet, whose token will do: it gets none of its own', fleetName)
     .action(
       using<AddOptions>(
         (registry, serial, options) => add(registry, serial, options, terminal),
@@ -178,7 +185,9 @@ async function add(
       `${serial} cannot be a thing name, which has no dots`,
       `name one: certvend-server device add ${serial} --thing-name ${serial.replaceAll('.', '-')}`,
     )
-  const { token, stored } = await newToken(options.tokenFile, terminal)
+  const fleet = options.fleet === undefined ? undefined : await findFleet(registry, options.fleet)
+  const isFleets = fleet !== undefined && options.tokenFile === undefined
+  const { token, stored } = isFleets ? {} : await newToken(options.tokenFile, terminal)
   const outcome = await registry.add(
     {
       deviceSerial: serial,
@@ -186,6 +195,7 @@ async function add(
       ...(options.policy !== undefined && { policyName: options.policy }),
       ...(options.thingType !== undefined && { thingType: options.thingType }),
       ...(Object.keys(options.attribute).length > 0 && { attributes: options.attribute }),
+      ...(fleet && { fleet: fleet.name }),
     },
     stored,
     terminal.clock.now(),
@@ -214,19 +224,23 @@ async function rearm(
 ): Promise<void> {
   if (options.keepToken && options.tokenFile !== undefined)
     throw failure(2, '--keep-token and --token-file exclude each other', 'give one of them')
-  const { claim } = await find(registry, serial)
-  if (options.keepToken && !claim.token)
+  const { claim, fleet } = await find(registry, serial)
+  // A device that lives on its fleet's token is re-armed for that token.
+  const isFleets = fleet !== undefined && !claim.token && options.tokenFile === undefined
+  if (options.keepToken && !claim.token && !isFleets)
     throw failure(2, `${serial} has no token to keep`, 'leave --keep-token out')
   const now = terminal.clock.now()
   const openUntil = later(now, rearmMs)
-  const { token, stored } = options.keepToken
-    ? { stored: 'keep' as const }
-    : await newToken(options.tokenFile, terminal)
+  const { token, stored } =
+    options.keepToken || isFleets
+      ? { stored: 'keep' as const }
+      : await newToken(options.tokenFile, terminal)
   const revoke = options.revoke === true
   if (!(await registry.rearm(serial, { token: stored, openUntil, revoke }, now)))
     throw noSuchDevice(serial)
   if (stored === 'keep') {
-    say(terminal, 'warning: whoever knows the old token can use it for 24 hours')
+    const whose = isFleets ? `the token of ${fleet}` : 'the old token'
+    say(terminal, `warning: whoever knows ${whose} can use it for 24 hours`)
     if (options.json) print(terminal, { deviceSerial: serial, openUntil })
   } else handOver(terminal, { deviceSerial: serial, openUntil }, token, stored, options)
   say(terminal, `re-armed ${serial} for one key until ${openUntil.toISOString()}`)
@@ -269,11 +283,12 @@ function handOver(
   terminal: Terminal,
   document: Record<string, unknown>,
   token: string | undefined,
-  stored: StoredToken,
+  stored: StoredToken | undefined,
   options: CommonOptions,
 ): void {
-  const weak = stored.kind === 'scrypt'
-  if (options.json) print(terminal, { ...document, ...(token ? { token } : { weak }) })
+  const weak = stored?.kind === 'scrypt'
+  const shown = token ? { token } : { ...(stored && { weak }) }
+  if (options.json) print(terminal, { ...document, ...shown })
   else if (token) terminal.out(`${token}\n`)
   if (weak) say(terminal, 'warning: the token is weak; it could be found by trying')
 }

@@ -5,14 +5,17 @@ import { join } from 'node:path'
 import type { Command } from 'commander'
 import { failure } from '../failure.ts'
 import type { Lab } from '../lab.ts'
+import type { LegacyRoute } from '../legacy/routes.ts'
 import { jsonLog } from '../log.ts'
 import { print, type Terminal } from '../terminal.ts'
-import { deviceSerial, port } from './arguments.ts'
+import { deviceSerial, legacyRoute, port } from './arguments.ts'
 
 interface LabCommandOptions {
   vendingPort: number
   mqttPort: number
   serial?: string
+  legacy: readonly LegacyRoute[]
+  legacyHttpPort: number
   json?: true
 }
 
@@ -36,6 +39,13 @@ export function addLabCommand(program: Command, terminal: Terminal): void {
     .option('--vending-port <port>', 'port of the vending machine; 0 takes a free one', port, 0)
     .option('--mqtt-port <port>', 'port of the broker; 0 takes a free one', port, 0)
     .option('--serial <serial>', 'serial of the device that is added for you', deviceSerial)
+    .option(
+      '--legacy <name>',
+      'also stand in for an old vending machine; see serve',
+      legacyRoute,
+      [],
+    )
+    .option('--legacy-http-port <port>', 'port for express-2017, without TLS', port, 0)
     .option('--json', 'print one JSON document on one line')
     .addHelpText('after', examples)
     .action((options: LabCommandOptions) => run(options, terminal))
@@ -48,11 +58,17 @@ async function run(options: LabCommandOptions, terminal: Terminal): Promise<void
   let lab: Lab | undefined
   try {
     lab = await startLab({
-      ports: { vending: options.vendingPort, mqtt: options.mqttPort },
+      ports: {
+        vending: options.vendingPort,
+        mqtt: options.mqttPort,
+        plain: options.legacyHttpPort,
+      },
+      legacy: options.legacy,
       clock: terminal.clock,
       log: jsonLog(terminal.err, terminal.clock),
       registryPath: join(directory, 'registry.db'),
     }).catch((error: NodeJS.ErrnoException) => {
+      if (error instanceof RangeError) throw failure(2, error.message, 'see: serve --help')
       throw error.code === 'EADDRINUSE' || error.code === 'EACCES'
         ? failure(1, `cannot listen: ${error.message}`, 'name other ports, or none')
         : error
@@ -70,6 +86,8 @@ async function run(options: LabCommandOptions, terminal: Terminal): Promise<void
 /** What to point a device at; paths are absolute. */
 interface LabFacts {
   readonly vendingUrl: string
+  /** Without TLS, for the one old dialect that knows none; only with `--legacy express-2017`. */
+  readonly plainUrl?: string
   readonly pinFile: string
   readonly mqtt: { readonly host: string; readonly port: number; readonly trustAnchorsFile: string }
   readonly deviceCaFile: string
@@ -91,6 +109,7 @@ async function lay(directory: string, lab: Lab, serial: string | undefined): Pro
   await mkdir(stateDir, { mode: 0o700 })
   return {
     vendingUrl: lab.vendingUrl,
+    ...(lab.plainUrl !== undefined && { plainUrl: lab.plainUrl }),
     pinFile: await put('pin.pem', lab.pins, 0o644),
     mqtt: {
       host: lab.mqtt.host,
@@ -105,7 +124,7 @@ async function lay(directory: string, lab: Lab, serial: string | undefined): Pro
 }
 
 const describe = (facts: LabFacts): string => `\
-vending machine  ${facts.vendingUrl}
+vending machine  ${facts.vendingUrl}${facts.plainUrl ? `\nwithout TLS      ${facts.plainUrl}` : ''}
 pin              ${facts.pinFile}
 MQTT broker      mqtts://${facts.mqtt.host}:${facts.mqtt.port}
 device           ${facts.device.deviceSerial}

@@ -2,7 +2,7 @@
 import type { Command } from 'commander'
 import type { ServeOptions } from '../serve.ts'
 import type { Terminal } from '../terminal.ts'
-import { alpnProtocol, hostName, port, wholeNumber } from './arguments.ts'
+import { alpnProtocol, hostName, legacyRoute, port, wholeNumber } from './arguments.ts'
 
 const examples = `
 On first use this makes, in the data directory, the CA that issues device certificates and a
@@ -14,6 +14,11 @@ Behind a certificate of your own, for devices that connect to AWS IoT Core:
 
   $ certvend-server serve --tls-cert chain.pem --tls-key key.pem \\
       --mqtt-host abc-ats.iot.eu-west-1.amazonaws.com --mqtt-anchors AmazonRootCA1.pem
+
+For devices in the field that still ask like an older vending machine (awslabs-2018, awslabs-2020,
+iot-atlas, gateway-2021, express-2017), at the URLs they know, until they have new firmware:
+
+  $ certvend-server serve --host vending.example.com --legacy awslabs-2020
 
 One JSON line per event goes to standard output; SIGTERM ends it cleanly.
 `
@@ -46,6 +51,19 @@ export function addServeCommand(program: Command, terminal: Terminal): void {
     )
     .option('--mqtt-anchors <file>', 'the CAs that vouch for it, PEM (default: tls/root.pem)')
     .option('--certificate-days <days>', 'how long device certificates last', wholeNumber, 365)
+    .option(
+      '--legacy <name>',
+      'also stand in for an old vending machine; may be repeated, NAME=/PREFIX for one path only',
+      legacyRoute,
+      [],
+    )
+    .option(
+      '--legacy-http-listen <address>',
+      'address for express-2017, which has no TLS: anyone on that network can read and forge it',
+      hostName,
+      '127.0.0.1',
+    )
+    .option('--legacy-http-port <port>', 'its port', port, 3000)
     .addHelpText('after', examples)
     .action(async (options: ServeOptions) => {
       const { serve } = await import('../serve.ts') // its libraries are slow to load, and only needed here
