@@ -7,44 +7,26 @@
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import { activate } from './activation.ts'
-import { type Clock, second } from './clock.ts'
-import { type CountFailure, createFailureTable, type FailureLimits } from './failures.ts'
+import { type AuthenticationOptions, type Claimant, createAuthenticate } from './authentication.ts'
+import { second } from './clock.ts'
 import { type Issuer, isIssuerBusy, issuerBusy } from './issuer/issuer.ts'
 import type { Log } from './log.ts'
 import { randomCertificateSerial } from './pki.ts'
 import type { JudgedRequest } from './policy.ts'
 import type { Problem } from './problem.ts'
-import {
-  type Certificate,
-  type ClaimOutcome,
-  type ClaimRefusal,
-  type Device,
-  isInForce,
-  type Registry,
-  type ReserveRequest,
+import type {
+  Certificate,
+  ClaimOutcome,
+  ClaimRefusal,
+  Device,
+  ReserveRequest,
 } from './registry/registry.ts'
-import { createTokenJudge, type TokenJudge } from './tokens.ts'
 
-export interface EnrollmentOptions {
-  readonly registry: Registry
+export interface EnrollmentOptions extends AuthenticationOptions {
   readonly issuer: Issuer
-  readonly clock: Clock
   readonly log: Log
-  /** Compares tokens; the real one by default. */
-  readonly judgeToken?: TokenJudge
-  readonly failures?: FailureLimits
   /** How long an issuer may take, in milliseconds; 20 seconds by default. */
   readonly issueTimeoutMs?: number
-}
-
-/** What a caller says who it is. */
-export interface Claimant {
-  readonly deviceSerial: string
-  /** Absent if the request brought none. */
-  readonly token?: string
-  /** Instead of a token: the id of the certificate whose key the TLS handshake has proven. */
-  readonly shown?: string
-  readonly remoteAddress: string
 }
 
 export type Enrollment =
@@ -53,7 +35,13 @@ export type Enrollment =
 
 export type Enroll = (claimant: Claimant, request: JudgedRequest) => Promise<Enrollment>
 
-const refusals: Record<ClaimRefusal, Problem> = {
+/** What is known of whoever was authenticated. */
+export interface Caller extends Pick<ReserveRequest, 'again' | 'renews'> {
+  readonly device: Device
+  readonly remoteAddress: string
+}
+
+export const refusals: Readonly<Record<ClaimRefusal, Problem>> = {
   'claim-gone': {
     code: 'claim-refused',
     detail: 'the claim was replaced while it was being used',
@@ -100,55 +88,25 @@ const refusals: Record<ClaimRefusal, Problem> = {
   },
 }
 
-/** The same words whether the certificate is unknown, another device's, or not in force any more. */
-export const certificateRefused: Problem = {
-  code: 'certificate-refused',
-  detail: 'no certificate of this device that is in force was shown in the TLS handshake',
-}
-
-/** Whether the certificate that a caller has shown is `deviceSerial`'s and in force. */
-export async function judgeShown(
-  registry: Registry,
-  { deviceSerial, shown }: Pick<Claimant, 'deviceSerial' | 'shown'>,
-  now: Date,
-): Promise<Certificate | undefined> {
-  const certificate = shown === undefined ? undefined : await registry.findCertificate(shown)
-  const fits = certificate?.deviceSerial === deviceSerial && isInForce(certificate, now)
-  return fits ? certificate : undefined
-}
-
-/** The same words whether the device is unknown, has no token, or the token is another one. */
-const notAuthenticated: Problem = {
-  code: 'claim-refused',
-  detail: 'the device serial and the token do not belong together',
-}
-
 export function createEnroll(options: EnrollmentOptions): Enroll {
-  const { registry, issuer, clock, log, judgeToken = createTokenJudge() } = options
+  const authenticate = createAuthenticate(options)
+  const certify = createCertify(options)
+  return async (claimant, request) => {
+    const authenticated = await authenticate(claimant)
+    if (!authenticated.ok) return authenticated
+    const { device } = authenticated
+    const renews = claimant.shown !== undefined
+    return certify({ device, remoteAddress: claimant.remoteAddress, renews }, request)
+  }
+}
+
+/** What follows authentication: a certificate for the key in the request, or the reason why not. */
+export function createCertify(
+  options: EnrollmentOptions,
+): (caller: Caller, request: JudgedRequest) => Promise<Enrollment> {
+  const { registry, issuer, clock, log } = options
   const issueTimeoutMs = options.issueTimeoutMs ?? 20 * second
-  const countFailure: CountFailure = createFailureTable(options.failures)
   const flights = new Map<string, Promise<ClaimOutcome>>()
-
-  async function authenticate(claimant: Claimant): Promise<Device | undefined> {
-    const device = await registry.find(claimant.deviceSerial)
-    if (claimant.shown !== undefined)
-      return (await judgeShown(registry, claimant, clock.now())) && device
-    const matches = await judgeToken(claimant.token ?? '', device?.claim.token, () =>
-      registry.hasWeakTokens(),
-    )
-    return matches ? device : undefined
-  }
-
-  function refuseStranger(claimant: Claimant): Problem {
-    const waitMs = countFailure(claimant.remoteAddress, claimant.deviceSerial, clock.now())
-    return waitMs === undefined
-      ? notAuthenticated
-      : {
-          code: 'too-many-attempts',
-          detail: 'too many failed attempts for this device serial from this address',
-          retryAfterMs: waitMs,
-        }
-  }
 
   /**
    * Reserve, issue, record, until the registry holds a certificate for the key or says no; then see
@@ -157,13 +115,15 @@ export function createEnroll(options: EnrollmentOptions): Enroll {
   async function settle(reserve: ReserveRequest, request: JudgedRequest): Promise<ClaimOutcome> {
     let outcome = await registry.reserve(reserve)
     if (!isUnfinished(outcome)) return outcome
-    await admit(reserve.publicKey)
+    await admit(reserve.again ? reserve.deviceSerial : reserve.publicKey)
     // A reservation is renewed at most once an hour, so a second round is rare and a third absurd.
     for (let round = 0; outcome.outcome === 'reserved' && round < 3; round += 1) {
       const { device, reservation } = outcome
       const signal = AbortSignal.timeout(issueTimeoutMs)
       const issued = await issuer.issue(request, device, reservation, { signal })
       outcome = await registry.record(reservation, issued, clock.now())
+      if (outcome.outcome === 'refused' && outcome.reason === 'claim-replaced')
+        outcome = await registry.reserve({ ...reserve, at: clock.now() })
     }
     if (outcome.outcome === 'issued') {
       const signal = AbortSignal.timeout(issueTimeoutMs)
@@ -179,8 +139,9 @@ export function createEnroll(options: EnrollmentOptions): Enroll {
       issuer.activate !== undefined &&
       outcome.certificate.confirmedAt === undefined)
 
-  async function admit(publicKey: string): Promise<void> {
-    const turn = issuer.admit?.(publicKey, clock.now())
+  /** A slot is reserved for who comes back: the key, or the device whose next key is another one. */
+  async function admit(comer: string): Promise<void> {
+    const turn = issuer.admit?.(comer, clock.now())
     if (!turn) return
     if (!turn.admitted) throw issuerBusy(turn.retryAfterMs, 'others come first')
     if (turn.waitMs > 0) await pause(turn.waitMs)
@@ -191,13 +152,9 @@ export function createEnroll(options: EnrollmentOptions): Enroll {
     problem: { code: 'busy', detail, retryAfterMs },
   })
 
-  return async (claimant, request) => {
-    const { deviceSerial, remoteAddress } = claimant
+  return async ({ device, remoteAddress, again, renews = false }, request) => {
+    const { deviceSerial } = device
     const { publicKey } = request
-    const device = await authenticate(claimant)
-    const renews = claimant.shown !== undefined
-    if (!device)
-      return { ok: false, problem: renews ? certificateRefused : refuseStranger(claimant) }
     const claimNumber = device.claim.number
     const reserve: ReserveRequest = {
       deviceSerial,
@@ -206,6 +163,7 @@ export function createEnroll(options: EnrollmentOptions): Enroll {
       certificateSerial: randomCertificateSerial(),
       at: clock.now(),
       remoteAddress,
+      ...(again && { again }),
       ...(renews && { renews }),
     }
     const flight = `${deviceSerial} ${claimNumber} ${publicKey} ${renews}`
@@ -228,6 +186,3 @@ export function createEnroll(options: EnrollmentOptions): Enroll {
     return { ok: false, problem: refusals[reason] }
   }
 }
-
-/** How long a busy registry asks for, in milliseconds. */
-export const busyRetryMs: number = 2 * second

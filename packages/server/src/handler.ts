@@ -18,11 +18,11 @@ import {
   paths,
   type Retired,
 } from '@certvend/client/wire'
+import { certificateRefused } from './authentication.ts'
 import { second } from './clock.ts'
-import { certificateRefused, createEnroll, type EnrollmentOptions } from './enrollment.ts'
+import { createEnroll, type EnrollmentOptions } from './enrollment.ts'
 import { judgeRequest } from './policy.ts'
-import { type Problem, renderJson, renderProblem } from './problem.ts'
-import { isRegistryBusy } from './registry/registry.ts'
+import { type Problem, problemOf, registryDown, renderJson, renderProblem } from './problem.ts'
 
 export interface HandlerOptions extends EnrollmentOptions {
   /** Where devices connect to, handed to them with the certificate. */
@@ -137,17 +137,7 @@ export function createHandler(options: HandlerOptions): Handler {
   function failure(error: unknown, operation: string): Problem {
     const reason = error instanceof Error ? error.message : String(error)
     log({ level: 'error', event: 'failed', operation, reason })
-    if (isRegistryBusy(error) || operation === 'healthz')
-      return {
-        code: 'busy',
-        detail: 'the registry does not answer now',
-        retryAfterMs: 2 * second,
-      }
-    return {
-      code: 'internal',
-      detail: 'see the log of the vending server',
-      retryAfterMs: 30 * second,
-    }
+    return operation === 'healthz' ? registryDown : problemOf(error)
   }
 
   return async (request, context) => {

@@ -11,8 +11,8 @@ import {
   type ServerResponse,
 } from 'node:http'
 import { createServer } from 'node:https'
-import type { AddressInfo } from 'node:net'
-import type { TLSSocket } from 'node:tls'
+import type { AddressInfo, Socket } from 'node:net'
+import { TLSSocket } from 'node:tls'
 import { limits } from '@certvend/client/wire'
 import { second } from './clock.ts'
 import type { Handler, RequestContext } from './handler.ts'
@@ -44,24 +44,6 @@ export interface Listener {
 
 /** Opens the front door. Rejects with the socket's error, such as `EADDRINUSE`. */
 export async function listen(handler: Handler, options: ListenOptions): Promise<Listener> {
-<<<<<<< HEAD
-  const server = createServer(
-    {
-      ...serverTlsOptions(options.tls),
-      // For re-enrollment a device shows its certificate. Whoever shows one has proven its key; whether
-      // it is worth anything the registry says, as not every issuer's CA is known here.
-      requestCert: true,
-      rejectUnauthorized: false,
-      headersTimeout: options.headersTimeoutMs ?? 10 * second,
-      requestTimeout: options.requestTimeoutMs ?? 30 * second,
-      connectionsCheckingInterval: second,
-      keepAliveTimeout: 5 * second,
-      maxHeaderSize: 16 * 1024,
-      noDelay: true,
-    },
-    (incoming, outgoing) => void serve(handler, incoming, outgoing),
-  )
-=======
   const bounds = {
     headersTimeout: options.headersTimeoutMs ?? 10 * second,
     requestTimeout: options.requestTimeoutMs ?? 30 * second,
@@ -75,8 +57,17 @@ export async function listen(handler: Handler, options: ListenOptions): Promise<
   const server =
     options.tls === 'none'
       ? createPlainServer(bounds, answer)
-      : createServer({ ...serverTlsOptions(options.tls), ...bounds }, answer)
->>>>>>> 3c9c23d (server: stand in for the five old vending machines)
+      : createServer(
+          {
+            ...serverTlsOptions(options.tls),
+            // For re-enrollment a device shows its certificate. Whoever shows one has proven its key;
+            // whether it is worth anything the registry says, as not every issuer's CA is known here.
+            requestCert: true,
+            rejectUnauthorized: false,
+            ...bounds,
+          },
+          answer,
+        )
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject)
     server.listen(options.port, options.address, () => {
@@ -103,7 +94,7 @@ async function serve(handler: Handler, incoming: IncomingMessage, outgoing: Serv
     const body = await readAtMost(incoming, limits.requestBytes + 1)
     const request = toRequest(incoming, body)
     const response = request
-      ? await handler(request, contextOf(incoming.socket as TLSSocket))
+      ? await handler(request, contextOf(incoming.socket))
       : renderProblem({ code: 'malformed-request', detail: 'the request line cannot be used' })
     // What was not read would be taken for the next request.
     if (!incoming.complete) outgoing.setHeader('connection', 'close')
@@ -120,9 +111,9 @@ async function serve(handler: Handler, incoming: IncomingMessage, outgoing: Serv
   }
 }
 
-function contextOf(socket: TLSSocket): RequestContext {
+function contextOf(socket: Socket): RequestContext {
   const { remoteAddress = '' } = socket
-  const shown = socket.getPeerX509Certificate()
+  const shown = socket instanceof TLSSocket ? socket.getPeerX509Certificate() : undefined
   return { remoteAddress, ...(shown && { shownCertificateId: certificateId(shown.raw) }) }
 }
 

@@ -25,9 +25,9 @@ export interface Issuer {
   /**
    * Whether the work of `issue` and `activate` may begin now. Absent: always.
    *
-   * @param publicKey whom a slot is reserved for
+   * @param comer whom a slot is reserved for
    */
-  admit?(publicKey: string, now: Date): Turn
+  admit?(comer: string, now: Date): Turn
   /** Signs the request for this device, as the reservation says. Rejects as busy: {@link isIssuerBusy}. */
   issue(
     request: JudgedRequest,
