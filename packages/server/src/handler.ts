@@ -22,7 +22,8 @@ import { certificateRefused } from './authentication.ts'
 import { second } from './clock.ts'
 import { createEnroll, type EnrollmentOptions } from './enrollment.ts'
 import { judgeRequest } from './policy.ts'
-import { type Problem, problemOf, registryDown, renderJson, renderProblem } from './problem.ts'
+import { type Problem, renderJson, renderProblem } from './problem.ts'
+import { problemOf, registryDown } from './trouble.ts'
 
 export interface HandlerOptions extends EnrollmentOptions {
   /** Where devices connect to, handed to them with the certificate. */

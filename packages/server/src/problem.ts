@@ -3,8 +3,6 @@
  * here, and becomes a response in one place.
  */
 import { mediaTypes, type ProblemCode, problems, problemType } from '@certvend/client/wire'
-import { second } from './clock.ts'
-import { isRegistryBusy } from './registry/registry.ts'
 
 /** A refusal. */
 export interface Problem {
@@ -16,22 +14,6 @@ export interface Problem {
   /** Further response headers. */
   readonly headers?: Readonly<Record<string, string>>
 }
-
-export const registryDown: Problem = {
-  code: 'busy',
-  detail: 'the registry does not answer now',
-  retryAfterMs: 2 * second,
-}
-
-/** What a caller hears of an error, whose words are for the log alone. */
-export const problemOf = (error: unknown): Problem =>
-  isRegistryBusy(error)
-    ? registryDown
-    : {
-        code: 'internal',
-        detail: 'see the log of the vending server',
-        retryAfterMs: 30 * second,
-      }
 
 const titles: Record<ProblemCode, string> = {
   'malformed-request': 'The request cannot be read',

@@ -5,7 +5,8 @@
 import { isDeviceSerial } from '@certvend/client/wire'
 import { createAuthenticate } from '../authentication.ts'
 import { type Handler, type RequestContext, readBody } from '../handler.ts'
-import { type Problem, problemOf } from '../problem.ts'
+import type { Problem } from '../problem.ts'
+import { problemOf } from '../trouble.ts'
 import { createCounts, type LegacyCounts } from './counts.ts'
 import {
   type Asked,
