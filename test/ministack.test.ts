@@ -8,51 +8,11 @@ import { connect, createCredential, createEndpoint, type Session } from '@certve
 import { createCertificationRequest } from '@certvend/client/csr'
 import { beforeAll, describe, expect, it } from 'vitest'
 import { filesOf, runExample } from './example.ts'
+import { address, aws, fetchAnchors, makeThing, type Thing, url } from './ministack.ts'
 import { certify } from './pki.ts'
 import { temporaryDirectory } from './temporary.ts'
 
-const { MINISTACK_URL: url, MINISTACK_MQTT_PORT: port } = process.env
-const address = `localhost:${port}`
 let anchors: string
-let things = 0
-
-/** Calls the IoT control plane; MiniStack reads the region from the signature and does not check it. */
-async function aws(method: string, path: string, body?: unknown): Promise<Record<string, unknown>> {
-  const reply = await fetch(`${url}${path}`, {
-    method,
-    headers: {
-      authorization:
-        'AWS4-HMAC-SHA256 Credential=test/20260101/eu-west-1/iot/aws4_request, SignedHeaders=host, Signature=0',
-      'content-type': 'application/json',
-    },
-    ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-  })
-  const text = await reply.text()
-  if (!reply.ok) throw new Error(`${method} ${path}: ${reply.status} ${text}`)
-  return text ? JSON.parse(text) : {}
-}
-
-interface Thing {
-  readonly thingName: string
-  readonly certificateId: string
-  readonly certificatePem: string
-  readonly privateKey: string
-}
-
-/** CreateThing, CreateKeysAndCertificate, AttachThingPrincipal. */
-async function makeThing(): Promise<Thing> {
-  things += 1
-  const thingName = `thing-${things}`
-  await aws('POST', `/things/${thingName}`, {})
-  const made = await aws('POST', '/keys-and-certificate?setAsActive=true')
-  const { PrivateKey } = made.keyPair as Record<string, string>
-  return {
-    thingName,
-    certificateId: made.certificateId as string,
-    certificatePem: made.certificatePem as string,
-    privateKey: PrivateKey as string,
-  }
-}
 
 const connected = ({ thingName, certificatePem, privateKey }: Thing): Promise<Session> =>
   connect(
@@ -76,7 +36,7 @@ function argumentsFor({ thingName, certificatePem, privateKey }: Thing): string[
 
 describe.skipIf(!url)(`against MiniStack ${url ? '' : '(npm run test:aws)'}`, () => {
   beforeAll(async () => {
-    anchors = await (await fetch(`${url}/_ministack/iot/ca.pem`)).text()
+    anchors = await fetchAnchors()
   })
 
   it('iot-core-mqtt speaks with a certificate that IoT made', async () => {

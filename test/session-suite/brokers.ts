@@ -1,8 +1,7 @@
 /**
- * The brokers that the suite runs against, each real. MiniStack's 8883 takes its place here: an
- * endpoint, a way to make devices, and what it does not offer.
+ * The brokers that the suite runs against, each real: the lab's and mosquitto here, MiniStack's in
+ * `test/aws/`. What one does not offer is a reason, which becomes part of a title.
  */
-
 import fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
@@ -12,6 +11,7 @@ import { startLab } from '@certvend/server/lab'
 import { credentialFor } from '../device.ts'
 import { mosquittoMissing, startMosquitto } from '../mosquitto.ts'
 import { certify } from '../pki.ts'
+import type { Way } from './ways.ts'
 
 export interface RunningBroker {
   /** A device that may enter, and publish and subscribe below its own name. */
@@ -25,8 +25,8 @@ export interface Broker {
   readonly missing?: string
   /** Why it does not speak MQTT 5. */
   readonly no5?: string
-  /** Why, under MQTT 5, overlapping subscriptions may see a message more than once. */
-  readonly copies5?: string
+  /** Why overlapping subscriptions may see a message more than once, by version of MQTT. */
+  readonly copies?: Partial<Record<Way['protocol'], string>>
   /** Why a publish outside a device's policy is not refused. */
   readonly noPolicy?: string
   start(): Promise<RunningBroker>
@@ -58,7 +58,7 @@ const lab: Broker = {
 
 const mosquitto: Broker = {
   name: 'mosquitto',
-  copies5: 'it sends a copy for each of them (MQTT 5 section 3.3.4)',
+  copies: { '5': 'it sends a copy for each of them (MQTT 5 section 3.3.4)' },
   ...(mosquittoMissing === undefined ? {} : { missing: mosquittoMissing }),
   async start() {
     const mqttCa = await certify('MQTT CA', { ca: true })

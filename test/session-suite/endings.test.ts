@@ -118,6 +118,37 @@ function sentences(way: Way): void {
       await session.close()
     })
 
+    it('unsubscribes when the last loop of a filter is left, and from nothing else', async () => {
+      const heard: string[] = []
+      const credential = await call.meet(
+        polite(protocol, {
+          meanwhile: (bytes, socket) => {
+            if (typeOf(bytes) === packet.unsubscribe) heard.push(bytes.toString('latin1'))
+            if (!bytes.includes('forbidden')) return false
+            socket.write(suback(protocol, bytes, protocol === '5' ? 135 : 128))
+            return true
+          },
+        }),
+      )
+      const session = await call.open(credential)
+      const first = (await session.subscribe('down/+'))[Symbol.asyncIterator]()
+      const second = (await session.subscribe('down/+'))[Symbol.asyncIterator]()
+      const other = await session.subscribe('down/#')
+      await failureOf(session.subscribe('forbidden'))
+      await first.return?.()
+      await first.return?.()
+      await session.publish('up', 'first left')
+      expect(heard).toEqual([])
+      await second.return?.()
+      await session.publish('up', 'second left')
+      expect(heard).toEqual([expect.stringMatching(/down\/\+$/)])
+      const again = await session.subscribe('down/+')
+      await session.close()
+      for await (const { topic } of again) expect.fail(`${topic} after the end`)
+      for await (const { topic } of other) expect.fail(`${topic} after the end`)
+      expect(heard).toHaveLength(1)
+    })
+
     it('ends when the server talks nonsense', async () => {
       const credential = await call.meet(
         polite(protocol, {

@@ -6,7 +6,15 @@ import type { Way } from './ways.ts'
 type Protocol = Way['protocol']
 
 /** Types of packets from a client, the first byte without its flags. */
-export const packet = { connect: 1, publish: 3, puback: 4, subscribe: 8, ping: 12, disconnect: 14 }
+export const packet = {
+  connect: 1,
+  publish: 3,
+  puback: 4,
+  subscribe: 8,
+  unsubscribe: 10,
+  ping: 12,
+  disconnect: 14,
+}
 export const typeOf = (bytes: Buffer): number => (bytes[0] ?? 0) >> 4
 
 /** CONNACK; under MQTT 5 with properties, whole as on the wire. */
@@ -19,11 +27,11 @@ export const connack = (
     ? Buffer.from([0x20, 3 + properties.length, 0, code, properties.length, ...properties])
     : Buffer.from([0x20, 2, 0, code])
 
-/** The packet identifier of a PUBLISH (QoS 1) or SUBSCRIBE. */
+/** The packet identifier of a PUBLISH (QoS 1), SUBSCRIBE or UNSUBSCRIBE. */
 function identifier(bytes: Buffer): [number, number] {
   let body = 1
   while ((bytes[body++] ?? 0) >= 0x80);
-  const at = typeOf(bytes) === packet.subscribe ? body : body + 2 + bytes.readUInt16BE(body)
+  const at = typeOf(bytes) === packet.publish ? body + 2 + bytes.readUInt16BE(body) : body
   return [bytes[at] ?? 0, bytes[at + 1] ?? 0]
 }
 
@@ -31,6 +39,11 @@ export const suback = (protocol: Protocol, subscribe: Buffer, code = 1): Buffer 
   protocol === '5'
     ? Buffer.from([0x90, 4, ...identifier(subscribe), 0, code])
     : Buffer.from([0x90, 3, ...identifier(subscribe), code])
+
+const unsuback = (protocol: Protocol, unsubscribe: Buffer): Buffer =>
+  protocol === '5'
+    ? Buffer.from([0xb0, 4, ...identifier(unsubscribe), 0, 0])
+    : Buffer.from([0xb0, 2, ...identifier(unsubscribe)])
 
 export const puback = (publish: Buffer): Buffer => Buffer.from([0x40, 2, ...identifier(publish)])
 
@@ -66,6 +79,7 @@ export const polite =
       const type = typeOf(bytes)
       if (type === packet.connect) socket.write(connack(protocol))
       if (type === packet.subscribe) socket.write(suback(protocol, bytes))
+      if (type === packet.unsubscribe) socket.write(unsuback(protocol, bytes))
       if (type === packet.publish && (bytes[0] ?? 0) & 0x06) socket.write(puback(bytes))
       if (type === packet.ping) socket.write(Buffer.from([0xd0, 0]))
     })

@@ -38,6 +38,8 @@ export interface Line {
   publish(message: Message): Promise<number>
   /** Resolves with SUBACK's code, 128 and above for a refusal. */
   subscribe(filter: string, qos: Qos): Promise<number>
+  /** Resolves at UNSUBACK, or when there will be none. */
+  unsubscribe(filter: string): Promise<void>
   /**
    * Says DISCONNECT if it can, gives up what is under way, and frees what the SDK holds. Resolves when
    * that is done, after a lost connection some seconds later; repeating it does nothing.
@@ -207,6 +209,8 @@ function tunnel(
   )
 }
 
+const ignore = (): void => {}
+
 const hostOf = ({ endpoint }: Credential): string => endpoint.host.replace(/^\[|\]$/g, '')
 /** A copy: the SDK's buffer is not ours to keep, and an empty one arrives detached. */
 function bytesOf(payload: unknown): Buffer {
@@ -277,6 +281,7 @@ function openLine3(
       const granted = await told(() => connection.subscribe(filter, qos))
       return granted.error_code ? 128 : granted.qos
     },
+    unsubscribe: (filter) => connection.unsubscribe(filter).then(ignore, ignore),
     leave,
   }
 }
@@ -374,6 +379,7 @@ function openLine5(
       )
       return reasonCodes[0] ?? 128
     },
+    unsubscribe: (filter) => client.unsubscribe({ topicFilters: [filter] }).then(ignore, ignore),
     leave,
   }
 }

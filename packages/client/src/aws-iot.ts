@@ -39,6 +39,7 @@ export const openSession: Transport = async (credential, options) => {
   let delivered = Promise.resolve()
   let unread = 0
 
+  const granted = new Set<string>()
   let over: SessionEnd | undefined
   let closing = false
   const waiting = new Set<(end: SessionEnd) => void>()
@@ -158,9 +159,11 @@ export const openSession: Transport = async (credential, options) => {
       }),
     async subscribe(filter, { qos = 1 } = {}) {
       if (over || closing) throw endError(over ?? { reason: 'closed' })
-      const messages = inbox.open(filter)
+      const messages = inbox.open(filter, () => {
+        if (granted.delete(filter) && !over && !closing) void line.unsubscribe(filter)
+      })
       try {
-        const granted = await new Promise<number>((resolve, reject) => {
+        const code = await new Promise<number>((resolve, reject) => {
           const onEnd = (end: SessionEnd): void => reject(endError(end))
           waiting.add(onEnd)
           line
@@ -170,11 +173,12 @@ export const openSession: Transport = async (credential, options) => {
             })
             .finally(() => waiting.delete(onEnd))
         })
-        if (granted >= 128)
+        if (code >= 128)
           throw new CertvendError(
             'ERR_REQUEST_REFUSED',
             `${place} refused the subscription to ${filter}`,
           )
+        granted.add(filter)
         return messages
       } catch (error) {
         await messages.return()

@@ -10,7 +10,8 @@ import type { Message } from './session.ts'
 
 export interface Inbox {
   deliver(message: Message): Promise<void>
-  open(filter: string): Subscription
+  /** @param onLast told when this subscription was left, and no other of the same filter is open. */
+  open(filter: string, onLast?: () => void): Subscription
   /** Ends every subscription once it has yielded what it holds. */
   close(): void
 }
@@ -45,7 +46,7 @@ interface Queue {
 
 export function openInbox(clock: Clock = systemClock): Inbox {
   const queues = new Set<Queue>()
-  /** Filters whose readers have gone; the server goes on sending. */
+  /** Filters whose readers have gone; what the server had sent by then still comes. */
   const left = new Set<string>()
   const closing = new AbortController()
   let waiting: (() => void)[] = []
@@ -80,11 +81,12 @@ export function openInbox(clock: Clock = systemClock): Inbox {
       }
       await Promise.all(found.map((queue) => queue.push(message)))
     },
-    open(filter) {
+    open(filter, onLast = () => {}) {
       const { queue, subscription } = openQueue(filter, () => {
-        queues.delete(queue)
+        if (!queues.delete(queue)) return
         left.add(filter)
         wake()
+        if (![...queues].some((other) => other.filter === filter)) onLast()
       })
       left.delete(filter)
       if (closing.signal.aborted) queue.end()

@@ -73,6 +73,7 @@ export const openSession: Transport = async (credential, options) => {
   })
   const sessionPresent = await answered(line, patience, { place, secured: true, now })
 
+  const granted = new Set<string>()
   let over: SessionEnd | undefined
   let closing = false
   const waiting = new Set<(end: SessionEnd) => void>()
@@ -168,14 +169,18 @@ export const openSession: Transport = async (credential, options) => {
         })
       }),
     async subscribe(filter, { qos = 1 } = {}) {
-      const messages = inbox.open(filter)
+      const messages = inbox.open(filter, () => {
+        // Nobody waits for UNSUBACK: what is unread elsewhere may stand before it.
+        if (granted.delete(filter) && !over && !closing) client.unsubscribe(filter, () => {})
+      })
       try {
         await exchange<void>((resolve, reject) => {
-          client.subscribe(filter, { qos }, (failure, granted) => {
-            if (!failure && granted?.every((one) => one.qos < 128)) resolve()
+          client.subscribe(filter, { qos }, (failure, answers) => {
+            if (!failure && answers?.every((one) => one.qos < 128)) resolve()
             else reject(requestRefused(`${place} refused the subscription to ${filter}`, failure))
           })
         })
+        granted.add(filter)
         return messages
       } catch (error) {
         await messages.return()

@@ -50,7 +50,8 @@ export interface Session {
   publish(topic: string, payload: string | Uint8Array, options?: PublishOptions): Promise<void>
   /**
    * Subscribes and yields what arrives, in order, until the session ends or the loop is left.
-   * A slow consumer slows the server: nothing is read ahead of a full queue.
+   * A slow consumer slows the server: nothing is read ahead of a full queue. Leaving the last loop of
+   * a filter unsubscribes from it, also in a session that is not clean; closing the session does not.
    */
   subscribe(filter: string, options?: { readonly qos?: Qos }): Promise<AsyncIterable<Message>>
   /** Resolves once, whatever the end. */

@@ -86,6 +86,22 @@ describe('an inbox', () => {
     expect(await reader.next()).toEqual({ done: true, value: undefined })
   })
 
+  it('tells when the last reader of a filter left, once, and not when it closes', async () => {
+    const inbox = openInbox()
+    const left: string[] = []
+    const open = (filter: string, name: string) => inbox.open(filter, () => left.push(name))
+    const [first, second] = [open('a', 'first'), open('a', 'second')]
+    open('#', 'all')
+    await first.return()
+    expect(left).toEqual([])
+    await second.return()
+    await second.return()
+    expect(left).toEqual(['second'])
+    inbox.close()
+    await open('b', 'late').return()
+    expect(left).toEqual(['second'])
+  })
+
   it('yields what it holds before it ends', async () => {
     const inbox = openInbox()
     const reader = inbox.open('#')
