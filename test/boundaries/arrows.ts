@@ -206,6 +206,49 @@ export const arrows: readonly Rule[] = [
     'the Registry border is the only way to a database',
   ),
   onlyIn(
+    '@aws-sdk/client-iot',
+    ['packages/server/src/issuer/iot-client.ts'],
+    'one file knows how AWS IoT is called and how it refuses; the steps around it know neither',
+  ),
+  onlyIn(
+    '@aws-sdk/client-kms',
+    ['packages/server/src/issuer/ca-key.ts'],
+    "the device CA's key is reached in one place, and AWS's libraries are loaded there only",
+  ),
+  onlyIn(
+    '@aws-sdk/client-secrets-manager',
+    ['packages/server/src/issuer/ca-key.ts'],
+    "the device CA's key is reached in one place, and AWS's libraries are loaded there only",
+  ),
+  {
+    name: 'aws-iot issuers are loaded by import() only',
+    because: 'a vending machine with its own CA on one machine must not load the AWS SDK',
+    breaches: each(
+      (path) =>
+        inPackage('server')(path) &&
+        !/\/src\/(issuer\/(aws-iot|iot)-?[a-z-]*|issuer\/open-aws|sweep|lambda-[a-z]+|aws-iot)\.ts$/.test(
+          path,
+        ),
+      (source) =>
+        importsOf(
+          source,
+          (specifier, { form }) =>
+            /\/(aws-iot|aws-iot-own-ca|iot-client|open-aws|sweep)\.ts$/.test(specifier) &&
+            (form === 'static' || form === 'reexport'),
+        ),
+    ),
+    broken: [
+      {
+        'packages/server/src/serve.ts': `import { createAwsIotIssuer } from './issuer/aws-iot.ts'`,
+      },
+      { 'packages/server/src/index.ts': `export { sweep } from './sweep.ts'` },
+    ],
+    kept: {
+      'packages/server/src/serve.ts': `import type { Iot } from './issuer/iot-client.ts'\nawait import('./issuer/aws-iot.ts')`,
+      'packages/server/src/sweep.ts': `import { isRefusal } from './issuer/iot-client.ts'`,
+    },
+  },
+  onlyIn(
     'aedes',
     ['packages/server/src/broker.ts'],
     "the broker belongs to the lab; the vending machine's own code does not know it",

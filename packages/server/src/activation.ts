@@ -30,21 +30,50 @@ export function wantedStatus(
 
 /** Makes a certificate that was just recorded open sessions, beside at most one other. Repeatable. */
 export async function activate(
-  { registry, issuer }: Books,
+  books: Books,
   certificate: Certificate,
   device: Device,
   options: Waiting & { readonly at: Date },
 ): Promise<void> {
-  const older = await inForceBeside(registry, certificate)
-  await retire({ registry, issuer }, older.slice(1), options)
-  if (!issuer.activate) return
-  await issuer.activate(certificate, device, options)
+  const older = await inForceBeside(books.registry, certificate)
+  for (const surplus of older.slice(1)) {
+    await books.issuer.withdraw?.(surplus, 'INACTIVE', options)
+    await books.registry.setCertificateStatus(surplus.certificateId, 'INACTIVE', options.at)
+  }
+  if (books.issuer.activate) await enter(books, books.issuer.activate, certificate, device, options)
+}
+
+/**
+ * Makes a recorded certificate open sessions again, or for the first time where AWS has registered it by
+ * itself. Repeatable.
+ *
+ * @returns false if the registry does not let it in any more
+ */
+export async function restore(
+  books: Books,
+  certificate: Certificate,
+  device: Device,
+  options: Waiting,
+): Promise<boolean> {
+  const how = books.issuer.restore ?? books.issuer.activate
+  return how ? enter(books, how, certificate, device, options) : true
+}
+
+async function enter(
+  { registry, issuer }: Books,
+  how: NonNullable<Issuer['activate']>,
+  certificate: Certificate,
+  device: Device,
+  options: Waiting,
+): Promise<boolean> {
+  await how(certificate, device, options)
   const [now, owner] = await Promise.all([
     registry.findCertificate(certificate.certificateId),
     registry.find(certificate.deviceSerial),
   ])
   const wanted = wantedStatus(now ?? certificate, owner)
   if (wanted !== 'ACTIVE') await issuer.withdraw?.(certificate, wanted, options)
+  return wanted === 'ACTIVE'
 }
 
 /**
@@ -92,18 +121,18 @@ export async function withdrawRefused(
 /**
  * Makes the certificates of a device that was enabled again open sessions again. Repeatable.
  *
- * @returns how many were activated
+ * @returns how many there are
  */
-export async function restore(
-  { registry, issuer }: Books,
+export async function restoreDevice(
+  books: Books,
   deviceSerial: string,
-  options: Waiting & { readonly at: Date },
+  options: Waiting,
 ): Promise<number> {
-  const device = await registry.find(deviceSerial)
-  if (!issuer.activate || !device || device.disabled) return 0
-  const certificates = await registry.certificates(deviceSerial)
+  const device = await books.registry.find(deviceSerial)
+  if (!device || device.disabled) return 0
+  const certificates = await books.registry.certificates(deviceSerial)
   const wanted = certificates.filter(({ status }) => status === 'ACTIVE')
-  for (const certificate of wanted) await issuer.activate(certificate, device, options)
+  for (const certificate of wanted) await restore(books, certificate, device, options)
   return wanted.length
 }
 
@@ -123,15 +152,4 @@ async function inForceBeside(registry: Registry, certificate: Certificate): Prom
         Number(other.confirmedAt !== undefined) - Number(one.confirmedAt !== undefined) ||
         other.issuedAt.getTime() - one.issuedAt.getTime(),
     )
-}
-
-async function retire(
-  { registry, issuer }: Books,
-  certificates: readonly Certificate[],
-  options: Waiting & { readonly at: Date },
-): Promise<void> {
-  for (const certificate of certificates) {
-    await issuer.withdraw?.(certificate, 'INACTIVE', options)
-    await registry.setCertificateStatus(certificate.certificateId, 'INACTIVE', options.at)
-  }
 }

@@ -1,4 +1,4 @@
-export { type Books, confirm, restore, wantedStatus, withdrawRefused } from './activation.ts'
+export { type Books, confirm, restoreDevice, wantedStatus, withdrawRefused } from './activation.ts'
 export { type Clock, systemClock } from './clock.ts'
 export type { EnrollmentOptions } from './enrollment.ts'
 export type { FailureLimits } from './failures.ts'

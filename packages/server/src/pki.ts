@@ -12,12 +12,28 @@ import {
   webcrypto,
 } from 'node:crypto'
 import { isIP } from 'node:net'
+import { fixedWidth, signedPart } from './der.ts'
 import * as x509 from './x509.ts'
 
 /** A CA that can sign: its certificate (PEM) and its private key. */
 export interface Authority {
   readonly certificate: string
   readonly privateKey: KeyObject
+}
+
+/** A private key that is somewhere else, such as in AWS KMS, and signs there. */
+export interface KeyElsewhere {
+  readonly asymmetricKeyType: 'ec' | 'rsa'
+  /** SubjectPublicKeyInfo, DER. */
+  readonly publicKeyInfo: Buffer
+  /** Signs with SHA-256. @returns ECDSA as DER (RFC 3279 section 2.2.3), RSA as PKCS#1 v1.5 */
+  sign(data: Buffer): Promise<Buffer>
+}
+
+/** A CA that can sign, wherever its key is. */
+export interface SigningAuthority {
+  readonly certificate: string
+  readonly privateKey: KeyObject | KeyElsewhere
 }
 
 /** A server's certificate chain (PEM, end entity first, without the root) and its private key. */
@@ -45,8 +61,12 @@ export function makeKey(kind: KeyKind = 'P-256'): KeyObject {
 export const privateKeyPem = (key: KeyObject): string =>
   key.export({ type: 'pkcs8', format: 'pem' }).toString()
 
-const spki = (key: KeyObject): Buffer =>
-  createPublicKey(key).export({ type: 'spki', format: 'der' })
+const isElsewhere = (key: KeyObject | KeyElsewhere): key is KeyElsewhere => 'publicKeyInfo' in key
+
+const spki = (key: KeyObject | KeyElsewhere): Buffer =>
+  isElsewhere(key)
+    ? key.publicKeyInfo
+    : createPublicKey(key).export({ type: 'spki', format: 'der' })
 
 /**
  * A certificate's serial number: 135 random bits, positive, 17 octets, hex
@@ -63,8 +83,8 @@ interface Draft extends Validity {
   readonly subject: string
   readonly publicKey: Buffer
   /** The signer; absent for self-signed, where `signingKey` must be the subject's own. */
-  readonly issuer?: Authority
-  readonly signingKey: KeyObject
+  readonly issuer?: { readonly certificate: string }
+  readonly signingKey: KeyObject | KeyElsewhere
   readonly certificateSerial?: string
   readonly extensions: readonly x509.Extension[]
 }
@@ -77,36 +97,48 @@ export async function sign(draft: Draft): Promise<string> {
     draft.signingKey.asymmetricKeyType === 'rsa'
       ? { name: 'RSASSA-PKCS1-v1_5', hash: 'SHA-256' }
       : { name: 'ECDSA', namedCurve: 'P-256' }
-  const signingKey = await webcrypto.subtle.importKey(
-    'pkcs8',
-    draft.signingKey.export({ type: 'pkcs8', format: 'der' }),
-    algorithm,
-    false,
-    ['sign'],
-  )
   const publicKey = new x509.PublicKey(draft.publicKey)
-  const certificate = await x509.X509CertificateGenerator.create({
+  const content = {
     serialNumber: draft.certificateSerial ?? randomCertificateSerial(),
     subject,
     issuer: issuer?.subjectName ?? subject,
     notBefore: draft.notBefore,
     notAfter: draft.notAfter,
     publicKey,
-    signingKey,
     signingAlgorithm: { ...algorithm, hash: 'SHA-256' },
     extensions: [
       ...draft.extensions,
       await x509.SubjectKeyIdentifierExtension.create(publicKey),
       await x509.AuthorityKeyIdentifierExtension.create(issuer?.publicKey ?? publicKey),
     ],
-  })
-  return `${certificate.toString('pem').trim()}\n`
+  }
+  const { signingKey: key } = draft
+  if (isElsewhere(key)) {
+    // Made once with an empty signature for the bytes that are to be signed, and once with theirs.
+    const empty = await x509.X509CertificateGenerator.create({ ...content, signature: blank })
+    const made = await key.sign(signedPart(Buffer.from(empty.rawData))!)
+    const signature = key.asymmetricKeyType === 'rsa' ? made : fixedWidth(made)
+    return pem(await x509.X509CertificateGenerator.create({ ...content, signature }))
+  }
+  const signingKey = await webcrypto.subtle.importKey(
+    'pkcs8',
+    key.export({ type: 'pkcs8', format: 'der' }),
+    algorithm,
+    false,
+    ['sign'],
+  )
+  return pem(await x509.X509CertificateGenerator.create({ ...content, signingKey }))
 }
+
+const pem = (certificate: x509.X509Certificate): string => `${certificate.toString('pem').trim()}\n`
+
+/** Two integers of one, in 32 octets each. */
+const blank: Buffer = Buffer.alloc(64, Buffer.from([...Array(31).fill(0), 1]))
 
 export interface CaRequest extends Validity {
   readonly commonName: string
   /** Who signs; absent for a self-signed root. */
-  readonly issuer?: Authority
+  readonly issuer?: SigningAuthority
   /** The CA's key; a new P-256 key by default. The same key and name make a cross-signed copy. */
   readonly privateKey?: KeyObject
   /** How many CAs may stand below this one; unlimited by default. */
@@ -118,7 +150,15 @@ export interface CaRequest extends Validity {
 /** Makes a CA (RFC 5280 section 4.2.1.9: basicConstraints critical, CA:TRUE). */
 export async function makeCa(request: CaRequest): Promise<Authority> {
   const privateKey = request.privateKey ?? makeKey()
-  const certificate = await sign({
+  return { certificate: await makeCaCertificate(request, privateKey), privateKey }
+}
+
+/** The same for a key that may be elsewhere. @returns PEM */
+export const makeCaCertificate = (
+  request: Omit<CaRequest, 'privateKey'>,
+  privateKey: KeyObject | KeyElsewhere,
+): Promise<string> =>
+  sign({
     subject: request.commonName,
     publicKey: spki(privateKey),
     ...(request.issuer && { issuer: request.issuer }),
@@ -136,8 +176,6 @@ export async function makeCa(request: CaRequest): Promise<Authority> {
         : []),
     ],
   })
-  return { certificate, privateKey }
-}
 
 /** Extended key usages that a TLS peer looks for (RFC 5280 section 4.2.1.12). */
 export const keyPurpose = {

@@ -7,6 +7,7 @@
  * honoured: the issuer takes the key and makes up the rest.
  */
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto'
+import { signedPart } from './der.ts'
 import * as x509 from './x509.ts'
 
 /** A request that was judged good, reduced to what an issuer may use. */
@@ -133,35 +134,4 @@ function decodePem(pem: string): Buffer | undefined {
   const text = match[1]!.replaceAll(/[\r\n]/g, '')
   const der = Buffer.from(text, 'base64')
   return der.toString('base64') === text ? der : undefined
-}
-
-/**
- * The bytes that are signed: the first of the three elements of a CertificationRequest, with its
- * header. Undefined if `der` is not exactly SEQUENCE { SEQUENCE, SEQUENCE, BIT STRING }, which the
- * parser behind this does not insist on.
- */
-function signedPart(der: Buffer): Buffer | undefined {
-  const outer = measure(der, 0)
-  if (!outer || der[0] !== 0x30 || outer.end !== der.length) return undefined
-  let at = outer.start
-  let signed: Buffer | undefined
-  for (const tag of [0x30, 0x30, 0x03]) {
-    const element = measure(der, at)
-    if (!element || der[at] !== tag || element.end > der.length) return undefined
-    if (tag === 0x03 && der[element.start] !== 0) return undefined // a signature has whole octets
-    signed ??= der.subarray(at, element.end)
-    at = element.end
-  }
-  return at === der.length ? signed : undefined
-}
-
-/** Where the content of the element at `offset` starts and ends (X.690 section 8.1.3). */
-function measure(der: Buffer, offset: number): { start: number; end: number } | undefined {
-  const first = der[offset + 1]
-  if (first === undefined) return undefined
-  if (first < 0x80) return { start: offset + 2, end: offset + 2 + first }
-  const octets = first & 0x7f
-  if (octets < 1 || octets > 3 || offset + 2 + octets > der.length) return undefined
-  const start = offset + 2 + octets
-  return { start, end: start + der.readUIntBE(offset + 2, octets) }
 }

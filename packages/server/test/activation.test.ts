@@ -1,6 +1,6 @@
 /** Certificates that open sessions only where an outside book says so, as in AWS IoT. */
 import { describe, expect, it } from 'vitest'
-import { confirm, restore, withdrawRefused } from '../src/activation.ts'
+import { confirm, restoreDevice, withdrawRefused } from '../src/activation.ts'
 import { day, later, minute, second } from '../src/clock.ts'
 import { type Issuer, issuerBusy } from '../src/issuer/issuer.ts'
 import { createLocalIssuer, makeDeviceCa } from '../src/issuer/local.ts'
@@ -182,16 +182,16 @@ describe('what an operator refuses', () => {
     const books = { registry, issuer }
     expect(await withdrawRefused(books, device.deviceSerial, { signal })).toBe(0)
     await registry.setDisabled(device.deviceSerial, true, clock.now())
-    expect(await restore(books, device.deviceSerial, { signal, at: clock.now() })).toBe(0)
+    expect(await restoreDevice(books, device.deviceSerial, { signal })).toBe(0)
     expect(await withdrawRefused(books, device.deviceSerial, { signal })).toBe(1)
     expect(active()).toEqual([])
     await registry.setDisabled(device.deviceSerial, false, clock.now())
-    expect(await restore(books, device.deviceSerial, { signal, at: clock.now() })).toBe(1)
+    expect(await restoreDevice(books, device.deviceSerial, { signal })).toBe(1)
     expect(active()).toEqual([certificateId])
     await registry.remove(device.deviceSerial, clock.now())
     await withdrawRefused(books, device.deviceSerial, { signal })
     expect([...book.values()]).toEqual(['REVOKED'])
-    expect(await restore(books, device.deviceSerial, { signal, at: clock.now() })).toBe(0)
+    expect(await restoreDevice(books, device.deviceSerial, { signal })).toBe(0)
   })
 })
 

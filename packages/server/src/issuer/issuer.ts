@@ -38,6 +38,11 @@ export interface Issuer {
   /** Makes a recorded certificate open sessions. Absent: it does so from {@link Issuer.issue} on. */
   activate?(certificate: Certificate, device: Device, options: Waiting): Promise<void>
   /**
+   * Makes a certificate open sessions that did so before, or that AWS has registered by itself. Absent:
+   * as {@link Issuer.activate}.
+   */
+  restore?(certificate: Certificate, device: Device, options: Waiting): Promise<void>
+  /**
    * Makes a certificate open no session any more, and ends the one it has. Absent: who admits
    * sessions reads the registry. A certificate that is not there is withdrawn.
    */

@@ -7,7 +7,14 @@
 import { createHash, createPrivateKey, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
 import { type Clock, day, later, minute } from '../clock.ts'
-import { type Authority, keyPurpose, makeCa, privateKeyPem, sign } from '../pki.ts'
+import {
+  type Authority,
+  keyPurpose,
+  makeCa,
+  privateKeyPem,
+  type SigningAuthority,
+  sign,
+} from '../pki.ts'
 import type { Issued } from '../registry/registry.ts'
 import { ensurePrivateDirectory, readOrCreate, replaceFile } from '../safe-file.ts'
 import * as x509 from '../x509.ts'
@@ -26,7 +33,7 @@ export const backdatingMs: number = 5 * minute
  *
  * @throws RangeError if the validity is not between one minute and the CA's own end
  */
-export function createLocalIssuer(ca: Authority, options: LocalIssuerOptions = {}): Issuer {
+export function createLocalIssuer(ca: SigningAuthority, options: LocalIssuerOptions = {}): Issuer {
   const validityMs = options.validityMs ?? 365 * day
   if (!(validityMs >= minute)) throw new RangeError('a certificate must last at least one minute')
   const caEnd = new X509Certificate(ca.certificate).validTo

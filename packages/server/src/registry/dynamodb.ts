@@ -10,7 +10,7 @@ import { createDevices } from './dynamodb/devices.ts'
 import { createFleets } from './dynamodb/fleets.ts'
 import { createHoldings } from './dynamodb/holdings.ts'
 import { createLedger, type LedgerOptions } from './dynamodb/ledger.ts'
-import { type ShapeName, shapes, toAuditEvent } from './dynamodb/rows.ts'
+import { ledgerKeys, type ShapeName, shapes, toAuditEvent } from './dynamodb/rows.ts'
 import { openTables } from './dynamodb/tables.ts'
 import type { AuditEvent, Registry } from './registry.ts'
 
@@ -67,6 +67,26 @@ export function openDynamodbRegistry(options: DynamodbOptions): Registry {
         if (found.length === limit) break
       }
       return found
+    },
+
+    keyHolder: async (publicKey) => {
+      const held = await tables.get({ table: names.ledger, key: ledgerKeys.publicKey(publicKey) })
+      return held && String(held.deviceSerial)
+    },
+
+    noteUnknown: async (certificateId, caCertificateId, at) => {
+      const deviceSerial = `ca/${caCertificateId}`
+      const key = { pk: `device#${deviceSerial}`, sk: `unknown#${certificateId}` }
+      const name = 'certificate-unknown' as const
+      const event = changes.event({ name, deviceSerial, certificateId }, at)
+      // The mark carries the event, so that whoever finds a mark can be sure of the event.
+      const made = await changes.make(
+        { table: names.ledger, key, prefix: '' },
+        {},
+        { events: [event] },
+      )
+      if (made === 'taken') await changes.load({ table: names.ledger, key, prefix: '' })
+      return made === 'made'
     },
 
     check: async () => {

@@ -178,6 +178,29 @@ export function openLibsqlRegistry(
         ).map(toAuditEvent),
       ),
 
+    keyHolder: (publicKey) =>
+      read(() => {
+        const row = get('SELECT device_serial FROM public_keys WHERE public_key = :publicKey', {
+          publicKey,
+        })
+        return row && String(row.device_serial)
+      }),
+
+    noteUnknown: (certificateId, caCertificateId, at) =>
+      write(() => {
+        const event = {
+          name: 'certificate-unknown' as const,
+          deviceSerial: `ca/${caCertificateId}`,
+        }
+        const noted = get(
+          `SELECT 1 FROM audit WHERE device_serial = :deviceSerial AND name = :name
+             AND certificate_id = :certificateId`,
+          { ...event, certificateId },
+        )
+        if (!noted) note({ ...event, certificateId }, at)
+        return noted === undefined
+      }),
+
     check: () => read(() => void get('SELECT 1 FROM devices LIMIT 1')),
     close: async () => sql.close(),
   }

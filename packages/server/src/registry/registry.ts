@@ -139,6 +139,8 @@ export type AuditName =
   | 'claim-conflict'
   /** Alarm: the right token with a key that belongs to another device. Possible clone. */
   | 'key-conflict'
+  /** Alarm: our CA signed a certificate that was never recorded here, and it wanted in. */
+  | 'certificate-unknown'
   | 'fleet-added'
   | 'fleet-removed'
 
@@ -147,7 +149,10 @@ export interface AuditEvent {
   readonly id: string
   readonly at: Date
   readonly name: AuditName
-  /** Of a fleet's event: `fleet/` and its name, which no device serial can be. */
+  /**
+   * Of a fleet's event `fleet/` and its name, of an unknown certificate's `ca/` and the id of the CA that
+   * signed it; neither can be a device serial.
+   */
   readonly deviceSerial: string
   readonly certificateId?: string
   readonly publicKey?: string
@@ -317,6 +322,11 @@ export interface Registry {
     after?: string
     limit: number
   }): Promise<readonly AuditEvent[]>
+
+  /** The serial that a public key (its SHA-256, hex) is bound to; also of a removed device. */
+  keyHolder(publicKey: string): Promise<string | undefined>
+  /** Appends `certificate-unknown` to the audit trail, once per certificate. @returns whether it was new */
+  noteUnknown(certificateId: string, caCertificateId: string, at: Date): Promise<boolean>
 
   /** Rejects if the registry cannot be read. */
   check(): Promise<void>

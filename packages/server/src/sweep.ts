@@ -1,0 +1,193 @@
+/**
+ * The sweep: goes through the certificates that AWS IoT holds and makes them agree with the registry.
+ *
+ * - An *orphan* was made for a key of ours and never recorded: its answer was lost, or another was
+ *   faster. It is INACTIVE, without thing and policy, and known by its key. It is removed.
+ * - What was *replaced* is removed too; the registry keeps its history. What was revoked stays, so that
+ *   nobody registers it again.
+ * - What is ACTIVE and not let in by the registry is withdrawn; what is let in and not ACTIVE is
+ *   activated: a command or a request was cut off.
+ * - Of two that are ACTIVE for longer than the overlap, the older is retired: nobody told us of the first
+ *   session of the newer.
+ *
+ * Certificates that are nobody's here are not touched. Everything is repeatable; what cannot be removed yet
+ * (AWS detaches in its own time) is left for the next time. Rate-gated, so that enrolling goes first.
+ */
+import { createHash, X509Certificate } from 'node:crypto'
+import { setTimeout as pause } from 'node:timers/promises'
+import { type Books, confirm, restore, wantedStatus } from './activation.ts'
+import { type Clock, day, hour, later } from './clock.ts'
+import { unless } from './issuer/iot-books.ts'
+import { type Iot, isRefusal } from './issuer/iot-client.ts'
+import { isIssuerBusy, type Waiting } from './issuer/issuer.ts'
+import type { RateGate } from './rate-gate.ts'
+import type { Certificate } from './registry/registry.ts'
+
+export interface SweepTools extends Books {
+  readonly iot: Iot
+  readonly clock: Clock
+  /** Each call takes its place in here. Without it nothing waits. */
+  readonly gate?: RateGate
+}
+
+export interface SweepOptions extends Waiting {
+  /** Say what would be done, and change nothing. */
+  readonly dryRun?: boolean
+  /** Younger certificates are left alone: their request may still be running. One hour by default. */
+  readonly ageMs?: number
+  /** Orphans are looked for among certificates younger than this; 30 days by default. */
+  readonly windowMs?: number
+  /** How long two certificates of one device may be ACTIVE; 7 days by default. */
+  readonly overlapMs?: number
+  /** Told of each certificate that something is done about. */
+  readonly onStep?: (step: SweepStep) => void
+}
+
+export type SweepAction = 'removed' | 'withdrawn' | 'activated' | 'retired' | 'left'
+
+export interface SweepStep {
+  readonly action: SweepAction
+  readonly certificateId: string
+  readonly deviceSerial: string
+  /** `orphan`, `replaced`, AWS's reason, … */
+  readonly why: string
+}
+
+export interface SweepReport extends Readonly<Record<SweepAction, number>> {
+  /** Certificates that AWS listed. */
+  readonly seen: number
+}
+
+interface Listed {
+  readonly certificateId: string
+  readonly certificateArn: string
+  readonly status: string
+  readonly createdAt: Date
+}
+
+/** Rejects as busy when AWS cannot be reached; what was done until then stays done. */
+export async function sweep(tools: SweepTools, options: SweepOptions): Promise<SweepReport> {
+  const { registry, issuer, clock } = tools
+  const { ageMs = hour, windowMs = 30 * day, overlapMs = 7 * day, dryRun = false } = options
+  const iot = paced(tools)
+  const now = clock.now()
+  const counts = { removed: 0, withdrawn: 0, activated: 0, retired: 0, left: 0 }
+  const inForce = new Map<string, Certificate[]>()
+
+  const step = async (
+    action: SweepAction,
+    about: { certificateId: string; deviceSerial: string },
+    why: string,
+    work: () => Promise<unknown>,
+  ): Promise<void> => {
+    const { certificateId, deviceSerial } = about
+    const say = (done: SweepAction, reason: string): void => {
+      counts[done] += 1
+      options.onStep?.({ action: done, certificateId, deviceSerial, why: reason })
+    }
+    if (dryRun) return say(action, why)
+    try {
+      await work()
+      say(action, why)
+    } catch (error) {
+      if (!isRefusal(error)) throw error
+      say('left', error.refusal)
+    }
+  }
+
+  async function judge(listed: Listed): Promise<void> {
+    const known = await registry.findCertificate(listed.certificateId)
+    const age = now.getTime() - listed.createdAt.getTime()
+    if (!known) {
+      if (listed.status === 'INACTIVE' && age >= ageMs && age <= windowMs) await judgeOrphan(listed)
+      return
+    }
+    const device = await registry.find(known.deviceSerial)
+    const wanted = wantedStatus(known, device)
+    if (wanted === 'ACTIVE') {
+      inForce.set(known.deviceSerial, [...(inForce.get(known.deviceSerial) ?? []), known])
+      if (listed.status !== 'ACTIVE' && age >= ageMs && device)
+        await step('activated', known, listed.status, () => restore(tools, known, device, options))
+      return
+    }
+    if (listed.status !== wanted)
+      await step('withdrawn', known, wanted, async () => issuer.withdraw?.(known, wanted, options))
+    if (known.status === 'INACTIVE' && age >= ageMs)
+      await step('removed', known, 'replaced', () => remove(listed))
+  }
+
+  async function judgeOrphan(listed: Listed): Promise<void> {
+    const { certificateId } = listed
+    const { certificateDescription } =
+      (await iot
+        .call('DescribeCertificate', { certificateId }, options)
+        .catch(unless('ResourceNotFoundException'))) ?? {}
+    if (!certificateDescription?.certificatePem) return
+    const deviceSerial = await registry.keyHolder(keyOf(certificateDescription.certificatePem))
+    if (deviceSerial === undefined) return
+    await step('removed', { certificateId, deviceSerial }, 'orphan', () => remove(listed))
+  }
+
+  async function remove({ certificateId, certificateArn: arn }: Listed): Promise<void> {
+    const { policies = [] } = await iot.call('ListAttachedPolicies', { target: arn }, options)
+    for (const { policyName } of policies)
+      await iot.call('DetachPolicy', { policyName, target: arn }, options)
+    const { things = [] } = await iot.call('ListPrincipalThings', { principal: arn }, options)
+    for (const thingName of things)
+      await iot.call('DetachThingPrincipal', { thingName, principal: arn }, options)
+    await iot.call('DeleteCertificate', { certificateId }, options)
+  }
+
+  let seen = 0
+  for await (const listed of everyCertificate(iot, options)) {
+    seen += 1
+    await judge(listed)
+  }
+  for (const certificates of inForce.values()) {
+    const [newest, ...older] = certificates.sort(
+      (one, other) => other.issuedAt.getTime() - one.issuedAt.getTime(),
+    )
+    if (!newest || older.length === 0 || later(newest.issuedAt, overlapMs) > now) continue
+    const retire = () => confirm(tools, newest.certificateId, { ...options, at: now })
+    for (const one of older) await step('retired', one, 'the overlap is over', retire)
+  }
+  return { seen, ...counts }
+}
+
+/** SHA-256 of the public key in a certificate, hex: its name in the registry. */
+const keyOf = (pem: string): string =>
+  createHash('sha256')
+    .update(new X509Certificate(pem).publicKey.export({ type: 'spki', format: 'der' }))
+    .digest('hex')
+
+async function* everyCertificate(iot: Iot, options: Waiting): AsyncGenerator<Listed> {
+  let marker: string | undefined
+  do {
+    const input = { pageSize: 250, ascendingOrder: true, ...(marker && { marker }) }
+    const page = await iot.call('ListCertificates', input, options)
+    for (const { certificateId, certificateArn, status, creationDate } of page.certificates ?? [])
+      if (certificateId && certificateArn && status && creationDate)
+        yield { certificateId, certificateArn, status, createdAt: creationDate }
+    marker = page.nextMarker
+  } while (marker)
+}
+
+/** Every call waits for its place at the gate, and for as long as AWS is busy. */
+function paced({ iot, gate, clock }: SweepTools): Iot {
+  if (!gate) return iot
+  return {
+    ...iot,
+    async call(name, input, options) {
+      for (let attempt = 0; ; attempt += 1) {
+        const waitMs = gate.take({ [name]: 1 }, clock.now())
+        if (waitMs > 0) await pause(waitMs, undefined, options)
+        try {
+          return await iot.call(name, input, options)
+        } catch (error) {
+          if (!isIssuerBusy(error) || attempt >= 3) throw error
+          await pause(error.retryAfterMs, undefined, options)
+        }
+      }
+    },
+  }
+}

@@ -1,0 +1,119 @@
+/** Certificates signed by a key that is somewhere else, as in AWS KMS. */
+import {
+  createPublicKey,
+  generateKeyPairSync,
+  type KeyObject,
+  sign,
+  X509Certificate,
+} from 'node:crypto'
+import { describe, expect, it } from 'vitest'
+import { day, later } from '../src/clock.ts'
+import { fixedWidth } from '../src/der.ts'
+import { createOwnCaIssuer } from '../src/issuer/aws-iot-own-ca.ts'
+import { amazonTrustAnchors } from '../src/issuer/iot-endpoint.ts'
+import { sharedPolicy } from '../src/issuer/iot-policy.ts'
+import { createLocalIssuer, makeDeviceCa } from '../src/issuer/local.ts'
+import { type KeyElsewhere, makeCaCertificate, type SigningAuthority } from '../src/pki.ts'
+import { movableClock, startMachine } from './machine.ts'
+
+const clock = movableClock()
+
+function elsewhere(privateKey: KeyObject): KeyElsewhere {
+  return {
+    asymmetricKeyType: privateKey.asymmetricKeyType as 'ec' | 'rsa',
+    publicKeyInfo: createPublicKey(privateKey).export({ type: 'spki', format: 'der' }),
+    sign: async (data) => sign('sha256', data, privateKey),
+  }
+}
+
+async function authority(privateKey: KeyObject): Promise<SigningAuthority> {
+  const key = elsewhere(privateKey)
+  const validity = { notBefore: later(clock.now(), -day), notAfter: later(clock.now(), 3650 * day) }
+  const certificate = await makeCaCertificate({ commonName: 'CA', pathLength: 0, ...validity }, key)
+  return { certificate, privateKey: key }
+}
+
+describe('a CA whose key is elsewhere', () => {
+  it.each([
+    ['P-256', generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey],
+    ['RSA', generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey],
+  ])('of %s signs itself and devices, and both verify', async (_, privateKey) => {
+    const ca = await authority(privateKey)
+    const root = new X509Certificate(ca.certificate)
+    expect(root.ca && root.verify(root.publicKey)).toBe(true)
+    const machine = await startMachine({ issuer: createLocalIssuer(ca) })
+    for (let round = 0; round < 20; round += 1) {
+      const device = await machine.addDevice()
+      const [pem] = (await machine.enroll(device)).reply.certificateChain
+      const certificate = new X509Certificate(pem!)
+      expect(certificate.verify(root.publicKey) && certificate.checkIssued(root)).toBe(true)
+      expect(certificate.subject).toBe(`CN=${device.deviceSerial}`)
+    }
+  })
+})
+
+describe('an ECDSA signature', () => {
+  it('that is short, or no signature of the curve, is padded, or refused', () => {
+    const short = Buffer.from('30070201010202008f', 'hex')
+    expect(fixedWidth(short).toString('hex')).toBe(`${'00'.repeat(31)}01${'00'.repeat(31)}8f`)
+    const wide = Buffer.concat([
+      Buffer.from('3026022101', 'hex'),
+      Buffer.alloc(32),
+      Buffer.from('020101', 'hex'),
+    ])
+    expect(() => fixedWidth(wide)).toThrow(RangeError)
+    for (const hex of ['', '3000', '300304010a', '3006020101040101', '30020205'])
+      expect(() => fixedWidth(Buffer.from(hex, 'hex'))).toThrow(RangeError)
+  })
+})
+
+describe('what AWS IoT is told', () => {
+  it('lets a device be its own thing and nothing else', () => {
+    const place = { partition: 'aws', region: 'eu-west-1', account: '123456789012' }
+    const text = JSON.stringify(sharedPolicy(place))
+    expect(text).not.toMatch(/iot:\*|"\*"|AssumeRole/)
+    const { Statement: statements } = sharedPolicy(place, 'backup') as {
+      Statement: { Action: string | string[]; Resource: string[] }[]
+    }
+    expect(statements.flatMap(({ Action }) => Action)).toEqual([
+      'iot:Connect',
+      'iot:Publish',
+      'iot:Receive',
+      'iot:RetainPublish',
+      'iot:Subscribe',
+      'iot:AssumeRoleWithCertificate',
+    ])
+    for (const { Action, Resource } of statements)
+      for (const resource of Resource)
+        expect(resource).toMatch(
+          Action === 'iot:AssumeRoleWithCertificate'
+            ? /^arn:aws:iot:eu-west-1:123456789012:rolealias\/backup$/
+            : /^arn:aws:iot:eu-west-1:123456789012:(client|topic|topicfilter)\/.*\$\{iot:Connection\.Thing\.ThingName\}/,
+        )
+    // AWS IoT's limit, without white space.
+    expect(text.length).toBeLessThan(2048)
+  })
+
+  it('sends devices to two roots that Node carries', () => {
+    expect(amazonTrustAnchors().map((pem) => new X509Certificate(pem).subject)).toEqual([
+      'C=US\nO=Amazon\nCN=Amazon Root CA 1',
+      'C=US\nO=Amazon\nCN=Amazon Root CA 3',
+    ])
+  })
+})
+
+describe('just-in-time registration', () => {
+  it('gives the CA along with the certificate, and asks AWS for nothing', async () => {
+    const ca = await makeDeviceCa(clock)
+    const iot = {
+      call: () => Promise.reject(new Error('AWS was called')),
+      close: () => undefined,
+    }
+    const issuer = createOwnCaIssuer({ iot, ca, registration: 'just-in-time' })
+    const machine = await startMachine({ issuer })
+    const answer = await machine.enroll(await machine.addDevice())
+    expect(answer.status).toBe(200)
+    expect(answer.reply.certificateChain).toHaveLength(2)
+    expect(answer.reply.certificateChain[1]).toBe(ca.certificate)
+  })
+})
