@@ -94,9 +94,14 @@ function runSuite(binary) {
       return of.length > 0 || status !== 'failed' ? of : [`${name}\n${message}`]
     })
     const ok = run.status === 0
+    if (!ok && failures.length === 0) {
+      const how = run.signal ? `was ended by ${run.signal}` : `ended with ${run.status}`
+      failures.push(`vitest ${how}, and no test had failed; the end of what it said:`)
+      failures.push(said.slice(-8000))
+    }
     return {
       ok,
-      failures: ok || failures.length > 0 ? failures : [said.slice(-8000)],
+      failures,
       passed: result.numPassedTests,
       failed: result.numFailedTests,
       skipped: result.numPendingTests + result.numTodoTests,
