@@ -69,6 +69,7 @@ describe('the first boot', () => {
       'notBefore',
       'stateDirectory',
       'thingName',
+      'vendedBy',
     ])
     expect(document).toMatchObject({
       deviceSerial: device.deviceSerial,

@@ -164,6 +164,7 @@ async function attempt(
   earlier: FailedAttempt | undefined,
 ): Promise<FailedAttempt | undefined> {
   const { store, signal, log, clock = systemClock, random = Math.random } = options
+  if (server.url.protocol === 'http:') log({ event: 'server.plain', host: server.url.host })
   try {
     await enroll(store, server, claim, {
       signal,

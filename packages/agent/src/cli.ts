@@ -4,6 +4,7 @@ import { type AwsFlags, awsCredentials } from './commands/aws-credentials.ts'
 import { configCheck } from './commands/config.ts'
 import { enroll } from './commands/enroll.ts'
 import { importTokenFrom } from './commands/import-token.ts'
+import { probe } from './commands/probe.ts'
 import { reload } from './commands/reload.ts'
 import { run } from './commands/run.ts'
 import { status } from './commands/status.ts'
@@ -51,6 +52,16 @@ const options = {
   ).argParser((file: string, before: string[] | undefined) => [...(before ?? []), file]),
   serial: new Option('--serial <serial>', 'this device'),
   tokenFile: new Option('--token-file <file>', 'file with the one-time token, mode 0600'),
+  dialect: new Option('--dialect <name>', 'how it speaks, if not as certvend-server does'),
+  endpoint: new Option('--endpoint <host>', 'the MQTT server, where the dialect does not name it'),
+  endpointAnchors: new Option(
+    '--endpoint-anchors <file>',
+    'CAs (PEM) that vouch for that; default: Amazon Root CA 1 and 3',
+  ),
+  thingName: new Option(
+    '--thing-name <name>',
+    'where the dialect does not give it; default: serial',
+  ),
   stateDir: new Option('--state-dir <dir>', 'where key and certificate are kept'),
   config: new Option('--config <file>', 'default: /etc/certvend/agent.toml, if it exists'),
 } as const
@@ -90,7 +101,16 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     for (const option of names) command.addOption(options[option])
     return command.action(async (flags: Flags) => settle(await action(flags, terminal)))
   }
-  const claim: (keyof typeof options)[] = ['server', 'pin', 'serial', 'tokenFile']
+  const claim: (keyof typeof options)[] = [
+    'server',
+    'pin',
+    'serial',
+    'tokenFile',
+    'dialect',
+    'endpoint',
+    'endpointAnchors',
+    'thingName',
+  ]
   const place: (keyof typeof options)[] = ['stateDir', 'config']
   add('enroll', "get this device's certificate; if it has one, only say so", enroll, [
     ...claim,
@@ -173,6 +193,22 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
       '\nPrints the JSON of credential_process on stdout, for ~/.aws/config:\n\n  [profile gateway]\n  credential_process = certvend aws-credentials\n    --endpoint PREFIX.credentials.iot.REGION.amazonaws.com --role-alias NAME\n\nin one line. The endpoint:\n\n  aws iot describe-endpoint --endpoint-type iot:CredentialProvider\n\nMust be able to read the state directory: root, or the user that it belongs to.\nNothing is cached: the SDK keeps what it got until shortly before its end.\n\nExample:\n  certvend aws-credentials --role-alias NAME \\\n    --endpoint PREFIX.credentials.iot.REGION.amazonaws.com',
     )
     .action(async (flags: AwsFlags) => settle(await awsCredentials(flags, terminal)))
+  const probing = root
+    .command('probe')
+    .description('which dialect a vending machine speaks, without spending anything')
+    .argument('[url]', 'default: url in agent.toml')
+    .allowExcessArguments(false)
+  probing.copyInheritedSettings(root).helpOption('--help', 'print this help')
+  for (const name of ['pin', 'config'] as const) probing.addOption(options[name])
+  probing
+    .option('--json', 'print the report as JSON')
+    .addHelpText(
+      'after',
+      '\nSends no token and asks for nothing that could be granted: a few GETs, and requests\nfor a serial of random digits. Exit code 0: recognised; 1: not.\n\nExample:\n  certvend probe https://API.execute-api.eu-west-1.amazonaws.com/Prod --pin AmazonRootCA1.pem',
+    )
+    .action(async (url: string | undefined, flags: Flags) =>
+      settle(await probe(url, flags, terminal)),
+    )
   const store = root.command('store').description('look after the state directory')
   store.copyInheritedSettings(root).helpOption('--help', 'print this help')
   const check = store

@@ -9,6 +9,7 @@ import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { parse, TomlError } from 'smol-toml'
 import * as v from 'valibot'
+import type { DialectSettings } from './dialect.ts'
 import { configurationError } from './failure.ts'
 import { type SerialSource, serialOrigins } from './serial.ts'
 
@@ -38,6 +39,17 @@ const mqttKeys = {
   retain_status: v.optional(flag),
 }
 
+/** What the old vending machines have to be told. */
+const dialectKeys = {
+  dialect: v.optional(text),
+  endpoint: v.optional(text),
+  endpoint_anchors: v.optional(text),
+  thing_name: v.optional(text),
+  salt_file: v.optional(text),
+  token_formula: v.optional(text),
+  authorization_scheme: v.optional(text),
+}
+
 const keys = {
   url: v.optional(text),
   pins: v.optional(
@@ -58,6 +70,7 @@ const keys = {
     ),
   ),
   token_file: v.optional(text),
+  ...dialectKeys,
   state_directory: v.optional(text),
   mqtt: v.optional(v.strictObject(mqttKeys, 'expected a table')),
 }
@@ -84,6 +97,7 @@ export interface Config {
   readonly pins?: readonly Sourced[]
   readonly serial?: SerialSource
   readonly tokenFile?: Sourced
+  readonly dialect?: DialectSettings
   readonly stateDirectory?: Sourced
   readonly mqtt: MqttSettings
 }
@@ -128,6 +142,7 @@ export function parseConfig(content: string, file: string): Config {
     ...(pins === undefined ? {} : { pins: [pins].flat().map((pin) => located('pins', pin)) }),
     ...(serial === undefined ? {} : { serial: serialSource(serial, at('serial'), directory) }),
     ...(token_file === undefined ? {} : { tokenFile: located('token_file', token_file) }),
+    ...dialectSettings(result.output, sourced, located),
     ...(state_directory === undefined
       ? {}
       : { stateDirectory: located('state_directory', state_directory) }),
@@ -137,6 +152,29 @@ export function parseConfig(content: string, file: string): Config {
       ...(mqtt.retain_status === undefined ? {} : { retainStatus: mqtt.retain_status }),
     },
   }
+}
+
+function dialectSettings(
+  file: v.InferOutput<typeof File>,
+  sourced: (key: string, value: string) => Sourced,
+  located: (key: string, name: string) => Sourced,
+): { dialect?: DialectSettings } {
+  const names = {
+    dialect: 'dialect',
+    endpoint: 'endpoint',
+    endpoint_anchors: 'endpointAnchors',
+    thing_name: 'thingName',
+    salt_file: 'saltFile',
+    token_formula: 'tokenFormula',
+    authorization_scheme: 'authorizationScheme',
+  } as const satisfies Record<keyof typeof dialectKeys, keyof DialectSettings>
+  const given = (Object.keys(names) as (keyof typeof names)[]).flatMap((key) => {
+    const value = file[key]
+    if (value === undefined) return []
+    const isFile = key === 'endpoint_anchors' || key === 'salt_file'
+    return [[names[key], isFile ? located(key, value) : sourced(key, value)]]
+  })
+  return given.length === 0 ? {} : { dialect: Object.fromEntries(given) }
 }
 
 function serialSource(

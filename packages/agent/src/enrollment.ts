@@ -6,10 +6,12 @@ import {
   type Claim,
   createClaim,
   createVendingServer,
+  type DialectName,
   parseTrustAnchors,
   type VendingServer,
 } from '@certvend/client'
 import type { Sourced } from './config.ts'
+import { readDialect, readSaltedToken } from './dialect.ts'
 import { configurationError } from './failure.ts'
 import { readPlainFile } from './plain-file.ts'
 import { readSerial } from './serial.ts'
@@ -35,16 +37,32 @@ export function readEnrollment(
   const missing = (what: string, option: string, key: string): Error =>
     configurationError(`no ${what}`, `name it: ${option}, or ${key} in ${where}`)
   if (!url) throw missing('vending server', '--server URL', 'url = "https://…"')
-  if (pins.length === 0) throw missing('pin', '--pin FILE', 'pins = "FILE"')
+  const dialect = readDialect(settings.dialect)
+  const plain = dialect.name === 'express-2017' && url.value.startsWith('http:')
+  if (pins.length === 0 && !plain) throw missing('pin', '--pin FILE', 'pins = "FILE"')
   const pem = pins.map(readPin)
   const serial = readSerial(settings.serial, { environment })
-  const tokenFile = settings.tokenFile ?? findToken(settings.stateDirectory, environment)
-  if (!tokenFile) throw missing('token', '--token-file FILE', 'token_file = "FILE"')
-  const token = readToken(tokenFile, environment)
+  const server = judged(url.from, () => createVendingServer({ url: url.value, pins: pem, dialect }))
+  const { name } = dialect
+  const token =
+    readSaltedToken(settings.dialect, serial.value, environment) ??
+    readGivenToken(settings, name, environment)
+  if (token === undefined) throw missing('token', '--token-file FILE', 'token_file = "FILE"')
   return {
-    server: judged(url.from, () => createVendingServer({ url: url.value, pins: pem })),
-    claim: judged(serial.from, () => createClaim({ deviceSerial: serial.value, token })),
+    server,
+    claim: judged(serial.from, () =>
+      createClaim({ deviceSerial: serial.value, token, dialect: name }),
+    ),
   }
+}
+
+function readGivenToken(
+  { tokenFile, stateDirectory }: Settings,
+  dialect: DialectName,
+  environment: NodeJS.ProcessEnv,
+): string | undefined {
+  const file = tokenFile ?? findToken(stateDirectory, environment)
+  return file && readToken(file, environment, dialect)
 }
 
 function judged<T>(from: string, judge: () => T): T {
@@ -78,12 +96,19 @@ export function readPin(pin: Sourced): string {
   }
 }
 
+/** What has to be said before a dialect is spoken that knows no TLS. */
+export const plainHttp = ({ host }: URL): [message: string, hint: string] => [
+  `${host} is asked over plain HTTP: whoever is on the way can read the token and the private key, and can put others in their place`,
+  'use it only on a network that nobody else is on, put TLS in front of that vending machine, or move to certvend-server',
+]
+
 /**
  * Refuses pins that have all expired, which no server can satisfy.
  *
  * @throws a configuration error
  */
 export function refuseExpiredPins({ server }: Enrollment, now: Date): void {
+  if (server.pins.certificates.length === 0) return // plain HTTP: nobody is vouched for
   const last = new Date(
     Math.max(...server.pins.certificates.map(({ validTo }) => Date.parse(validTo))),
   )

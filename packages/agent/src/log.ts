@@ -33,6 +33,8 @@ export type LogEvent =
     }
   /** What asking takes was taken away since the start. */
   | { readonly event: 'claim.unusable'; readonly message: string }
+  /** The vending machine is asked without TLS, where anybody on the way reads token and key. */
+  | { readonly event: 'server.plain'; readonly host: string }
   /** `certvend status` cannot ask this daemon; all else works. */
   | { readonly event: 'socket.unusable'; readonly message: string }
   | { readonly event: 'config.reloaded' }

@@ -25,6 +25,41 @@ export const configKeys: readonly (readonly [key: string, value: string, meaning
     'The one-time token, readable by the agent only. Default: what certvend import-token took in, else the systemd credential claim-token, which the service loads from /etc/certvend/claim.token.',
   ],
   [
+    'dialect',
+    '"certvend", "awslabs-2018", "awslabs-2020", "iot-atlas", "gateway-2021" or "express-2017"',
+    'How the vending machine speaks. Default "certvend". The others are vending machines that were in the field before; certvend probe tells which one a URL speaks.',
+  ],
+  [
+    'endpoint',
+    '"HOST" or "HOST:PORT"',
+    'The MQTT server, where the dialect does not name it: needed with all but "certvend" and "iot-atlas". For AWS IoT Core what aws iot describe-endpoint --endpoint-type iot:Data-ATS says. Port 8883 by default.',
+  ],
+  [
+    'endpoint_anchors',
+    '"FILE"',
+    'CA certificates (PEM) that vouch for the endpoint. Default: Amazon Root CA 1 and 3. What an old vending machine serves as root CA is never believed.',
+  ],
+  [
+    'thing_name',
+    '"…"',
+    'The name of the thing, where the dialect does not give it. Default: the serial.',
+  ],
+  [
+    'salt_file',
+    '"FILE"',
+    'With "iot-atlas": the secret that a whole product shares and that tokens are made of, instead of token_file.',
+  ],
+  [
+    'token_formula',
+    '"sha256" or "hmac-sha256"',
+    'How a token is made of salt and serial: SHA-256 of salt//serial, or HMAC-SHA256 with the salt as key. Needed with salt_file.',
+  ],
+  [
+    'authorization_scheme',
+    '"WORD"',
+    'With "gateway-2021": what stands before the token. Default "DeviceToken".',
+  ],
+  [
     'state_directory',
     '"DIRECTORY"',
     'Where key and certificate are kept. Default: $STATE_DIRECTORY, which systemd sets, else /var/lib/certvend.',

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { defaultStateDirectory } from '@certvend/client'
 import { type Config, type MqttSettings, readConfig, type Sourced } from './config.ts'
+import type { DialectSettings } from './dialect.ts'
 import { configurationError } from './failure.ts'
 import type { SerialSource } from './serial.ts'
 
@@ -12,6 +13,10 @@ export interface Flags {
   readonly pin?: readonly string[]
   readonly serial?: string
   readonly tokenFile?: string
+  readonly dialect?: string
+  readonly endpoint?: string
+  readonly endpointAnchors?: string
+  readonly thingName?: string
   readonly stateDir?: string
   readonly config?: string
   readonly json?: boolean
@@ -31,6 +36,7 @@ export interface Settings {
   readonly pins: readonly Sourced[]
   readonly serial: SerialSource
   readonly tokenFile?: Sourced
+  readonly dialect: DialectSettings
   readonly mqtt: MqttSettings
 }
 
@@ -73,6 +79,13 @@ export async function resolveSettings(
     ? { kind: 'literal', ...literal }
     : (config.serial ?? { kind: 'default', from: 'the serial' })
   const tokenFile = located('--token-file', flags.tokenFile) ?? config.tokenFile
+  const dialect: DialectSettings = {
+    ...config.dialect,
+    ...defined('dialect', given('--dialect', flags.dialect)),
+    ...defined('endpoint', given('--endpoint', flags.endpoint)),
+    ...defined('endpointAnchors', located('--endpoint-anchors', flags.endpointAnchors)),
+    ...defined('thingName', given('--thing-name', flags.thingName)),
+  }
   const pins = flags.pin?.flatMap((file) => located('--pin', file) ?? []) ?? config.pins ?? []
   const explicit = located('--state-dir', flags.stateDir) ?? config.stateDirectory
   const onGateway = configFile === places.config && !environment.STATE_DIRECTORY
@@ -87,6 +100,7 @@ export async function resolveSettings(
     pins,
     serial,
     ...(tokenFile === undefined ? {} : { tokenFile }),
+    dialect,
     mqtt: config.mqtt,
   }
 }
@@ -101,6 +115,12 @@ async function ownStateDirectory(environment: NodeJS.ProcessEnv): Promise<string
     )
   }
 }
+
+const defined = <K extends string>(
+  key: K,
+  value: Sourced | undefined,
+): Partial<Record<K, Sourced>> =>
+  value === undefined ? {} : ({ [key]: value } as Record<K, Sourced>)
 
 function given(from: string, value: string | undefined): Sourced | undefined {
   if (value === '') throw configurationError(`${from} is empty`)

@@ -10,6 +10,7 @@ import {
   isCertvendError,
   openCredentialStore,
   type Pending,
+  type VendedBy,
 } from '@certvend/client'
 import type { Episode } from './journal.ts'
 import type { LiveDocument } from './live.ts'
@@ -21,7 +22,10 @@ export interface CredentialDocument {
   readonly thingName: string
   readonly certificateId: string
   readonly generation: number
+  /** `server`: made elsewhere, and brought here over the network. */
   readonly keyOrigin: 'device' | 'server'
+  /** Where the certificate came from, as far as that was kept. */
+  readonly vendedBy?: VendedBy
   readonly issuedAt: string
   readonly notBefore: string
   readonly notAfter: string
@@ -34,6 +38,8 @@ export interface PendingDocument {
   readonly generation: number
   /** The vending server asked not to be asked before. */
   readonly notBefore?: string
+  /** When a request was sent of which it is not known what it came to. */
+  readonly unansweredSince?: string
 }
 
 export interface Problem {
@@ -70,6 +76,7 @@ export function describeCredential(credential: Credential): CredentialDocument {
     certificateId,
     generation,
     keyOrigin,
+    ...(credential.vendedBy ? { vendedBy: credential.vendedBy } : {}),
     issuedAt: credential.issuedAt.toISOString(),
     notBefore: credential.notBefore.toISOString(),
     notAfter: credential.notAfter.toISOString(),
@@ -79,8 +86,13 @@ export function describeCredential(credential: Credential): CredentialDocument {
 
 function describePending(pending: Pending): PendingDocument {
   const { state, generation } = pending
-  const notBefore = pending.state === 'requested' ? pending.request?.notBefore : undefined
-  return { state, generation, ...(notBefore ? { notBefore: notBefore.toISOString() } : {}) }
+  const request = pending.state === 'requested' ? pending.request : undefined
+  return {
+    state,
+    generation,
+    ...(request?.notBefore ? { notBefore: request.notBefore.toISOString() } : {}),
+    ...(request?.unanswered ? { unansweredSince: request.sentAt.toISOString() } : {}),
+  }
 }
 
 /** The status of the store in `directory`; a store that cannot be read is a status, too. */
@@ -159,10 +171,16 @@ export function statusInWords(status: StatusDocument, now: Date): string {
             'valid until',
             `${day(new Date(credential.notAfter))}${left > 0 ? ` (${duration(left)} left)` : ''}`,
           ),
+          ...(credential.keyOrigin === 'server'
+            ? [row('private key', keyInWords(credential))]
+            : []),
           row('connects to', `${credential.endpoint.host}:${credential.endpoint.port}`),
         ]
       : []),
     ...(pending?.notBefore ? [row('asks again', `not before ${pending.notBefore}`)] : []),
+    ...(pending?.unansweredSince
+      ? [row('unanswered', `a request of ${pending.unansweredSince}; it may have been granted`)]
+      : []),
     ...(pending?.state === 'issued' ? [row('pending', 'a successor has yet to prove itself')] : []),
     row('agent', agentInWords(status.live)),
     ...(status.live?.nextAt ? [row('next try', clockTime(status.live.nextAt))] : []),
@@ -176,6 +194,15 @@ export function statusInWords(status: StatusDocument, now: Date): string {
     ),
   ]
   return `${lines.join('\n')}\n`
+}
+
+/** Plainly, for whoever asks who else may know the key. */
+function keyInWords({ vendedBy }: CredentialDocument): string {
+  if (!vendedBy) return 'not made on this device'
+  const plain = vendedBy.url.startsWith('http:')
+    ? ', over plain HTTP, where anybody may read it'
+    : ''
+  return `made by the vending machine (${vendedBy.dialect}) and sent here${plain}`
 }
 
 function agentInWords(live: LiveDocument | undefined): string {

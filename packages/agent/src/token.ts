@@ -8,7 +8,12 @@
  */
 import fs from 'node:fs'
 import path from 'node:path'
-import { createClaim, isCertvendError, openCredentialStore } from '@certvend/client'
+import {
+  createClaim,
+  type DialectName,
+  isCertvendError,
+  openCredentialStore,
+} from '@certvend/client'
 import { eraseFile, makeDirectory, replaceFile, syncDirectory } from '@certvend/client/durable'
 import type { Sourced } from './config.ts'
 import { configurationError, isConfigurationError } from './failure.ts'
@@ -49,32 +54,58 @@ const tooOpen = 0o027
  *
  * @throws a configuration error, which never holds any of it
  */
-export function readToken(tokenFile: Sourced, environment: NodeJS.ProcessEnv): string {
-  const { value: file, from } = tokenFile
-  const { text, found } = readPlainFile('the token file', tokenFile)
+export function readToken(
+  tokenFile: Sourced,
+  environment: NodeJS.ProcessEnv,
+  dialect: DialectName = 'certvend',
+): string {
+  return judgeToken(readSecretFile('the token file', tokenFile, environment), tokenFile, dialect)
+}
+
+/**
+ * The text of a file that holds a secret, which other users must not be able to read.
+ *
+ * @throws a configuration error, which never holds any of it
+ */
+export function readSecretFile(
+  what: string,
+  secretFile: Sourced,
+  environment: NodeJS.ProcessEnv,
+): string {
+  const { value: file, from } = secretFile
+  const { text, found } = readPlainFile(what, secretFile)
   // systemd guards the directory of credentials, whatever the modes in it look like from inside.
   const guarded =
     environment.CREDENTIALS_DIRECTORY !== undefined &&
     path.dirname(file) === path.resolve(environment.CREDENTIALS_DIRECTORY)
   if (!guarded && (found.mode & tooOpen) !== 0)
     throw configurationError(
-      `${from}: the token file ${file} is open to other users`,
+      `${from}: ${what} ${file} is open to other users`,
       `take that away: chmod 600 ${file}`,
     )
-  return judgeToken(text, tokenFile)
+  return text
 }
 
-function judgeToken(text: string, { value: file, from }: Sourced): string {
+function judgeToken(text: string, { value: file, from }: Sourced, dialect: DialectName): string {
   const token = text.trim()
   if (token === '') throw configurationError(`${from}: the token file ${file} is empty`)
   try {
-    return createClaim({ deviceSerial: 'any', token }).token
+    return createClaim({ deviceSerial: 'any', token, dialect }).token
   } catch {
     throw configurationError(
       `${from}: the token file ${file} holds no token`,
-      'a token is 8 to 512 letters, digits and -._~+/ on one line, and nothing else is in the file',
+      dialect === 'certvend'
+        ? 'a token is 8 to 512 letters, digits and -._~+/ on one line, and nothing else is in the file'
+        : 'a token is 1 to 512 visible characters on one line, and nothing else is in the file',
     )
   }
+}
+
+export interface Keeping {
+  readonly stateDirectory: string
+  readonly log: Log
+  /** Whose tokens are taken. Default `certvend`. */
+  readonly dialect?: DialectName
 }
 
 /**
@@ -88,7 +119,7 @@ function judgeToken(text: string, { value: file, from }: Sourced): string {
  */
 export async function importToken(
   files: readonly string[],
-  { stateDirectory, log }: { readonly stateDirectory: string; readonly log: Log },
+  { stateDirectory, log, dialect }: Keeping,
 ): Promise<'none' | 'moved' | 'left'> {
   const file = files.find((name) => fs.existsSync(name))
   if (file === undefined) return 'none'
@@ -101,7 +132,10 @@ export async function importToken(
     log({ event: 'token.unusable', path: file, message: error.message })
     return 'left'
   }
-  if (!(await keepToken(text, { path: file, stateDirectory, log }))) return 'left'
+  if (
+    !(await keepToken(text, { path: file, stateDirectory, log, ...(dialect ? { dialect } : {}) }))
+  )
+    return 'left'
   try {
     eraseFile(file)
     log({ event: 'token.imported', path: file })
@@ -121,11 +155,7 @@ export async function importToken(
  */
 export async function keepToken(
   text: string,
-  {
-    path: from,
-    stateDirectory,
-    log,
-  }: { readonly path: string; readonly stateDirectory: string; readonly log: Log },
+  { path: from, stateDirectory, log, dialect = 'certvend' }: Keeping & { readonly path: string },
 ): Promise<boolean> {
   const store = await openCredentialStore(stateDirectory, { readOnly: true })
   if (store.current()) {
@@ -134,7 +164,7 @@ export async function keepToken(
   }
   let token: string
   try {
-    token = judgeToken(text, { value: from, from: 'import-token' })
+    token = judgeToken(text, { value: from, from: 'import-token' }, dialect)
   } catch (error) {
     if (!isConfigurationError(error)) throw error
     log({ event: 'token.unusable', path: from, message: error.message })

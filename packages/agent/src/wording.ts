@@ -24,6 +24,8 @@ export function inWords(event: LogEvent): string {
       return `remove ${event.path} yourself: ${event.message}`
     case 'token.destroyed':
       return `destroyed ${event.path}, which has served`
+    case 'server.plain':
+      return `${event.host} is asked over plain HTTP: whoever is on the way can read the token and the private key, and can put others in their place`
     case 'socket.unusable':
       return `certvend status will not reach this agent: ${event.message}`
     case 'config.reloaded':

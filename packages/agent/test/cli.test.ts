@@ -45,6 +45,8 @@ Commands:
                                  state directory
   aws-credentials [options]      temporary AWS credentials of this device, for
                                  any AWS SDK
+  probe [options] [url]          which dialect a vending machine speaks, without
+                                 spending anything
   store                          look after the state directory
 
 Examples:

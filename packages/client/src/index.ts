@@ -13,7 +13,12 @@ export {
   type Pending,
   type RequestRecord,
 } from './credential.ts'
-export { type DialectName, type DialectOptions, dialectNames } from './dialects/choice.ts'
+export {
+  chooseDialect,
+  type DialectName,
+  type DialectOptions,
+  dialectNames,
+} from './dialects/choice.ts'
 export { defaultStateDirectory } from './directory.ts'
 export { createEndpoint } from './endpoint.ts'
 export {

@@ -38,9 +38,15 @@ export async function configCheck(
     const token = settings.tokenFile ?? findToken(settings.stateDirectory, environment)
     lines.push(
       row('url', enrollment.server.url.href),
+      ...(settings.dialect.dialect ? [row('dialect', enrollment.server.dialect.name)] : []),
       ...settings.pins.map((pin) => row('pin', pin.value)),
       row('serial', `${value} (${from})`),
-      row('token', `in ${token?.value} (${token?.from})`),
+      row(
+        'token',
+        settings.dialect.saltFile
+          ? `made of the salt in ${settings.dialect.saltFile.value} (${settings.dialect.tokenFormula?.value})`
+          : `in ${token?.value} (${token?.from})`,
+      ),
     )
   }
   terminal.out(lines.join('\n'))

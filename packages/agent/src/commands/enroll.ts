@@ -7,7 +7,7 @@ import {
   openCredentialStore,
   systemClock,
 } from '@certvend/client'
-import { readEnrollment, refuseExpiredPins } from '../enrollment.ts'
+import { plainHttp, readEnrollment, refuseExpiredPins } from '../enrollment.ts'
 import { configurationError, type ExitCode, toFailure } from '../failure.ts'
 import { loggedFailure } from '../log.ts'
 import { proxyPlace } from '../proxy.ts'
@@ -38,6 +38,7 @@ export async function enroll(
     const enrollment = readEnrollment(settings, environment)
     refuseExpiredPins(enrollment, systemClock.now())
     const { server, claim } = enrollment
+    if (server.url.protocol === 'http:') terminal.warn(...plainHttp(server.url))
     const options = { signal, log: progressTo(terminal) }
     const credential = flags.once
       ? await enrollOnce(store, server, claim, options)

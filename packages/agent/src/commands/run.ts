@@ -3,6 +3,7 @@ import { uptime } from 'node:os'
 import { isDeepStrictEqual } from 'node:util'
 import { monotonicMs, openCredentialStore, systemClock } from '@certvend/client'
 import { runAgent } from '../agent.ts'
+import { dialectName } from '../dialect.ts'
 import { readEnrollment } from '../enrollment.ts'
 import { type ExitCode, isConfigurationError } from '../failure.ts'
 import { openRecorder, type Recorder } from '../journal.ts'
@@ -51,7 +52,11 @@ export async function run(
     log({ event: 'agent.start', version, stateDirectory: store.directory })
     signal.addEventListener('abort', () => notify.stopping())
     if (!store.current() && !settings.tokenFile)
-      await importToken(bootTokens, { stateDirectory, log })
+      await importToken(bootTokens, {
+        stateDirectory,
+        log,
+        dialect: dialectName(settings.dialect),
+      })
 
     let again = new AbortController()
     reload = async () => {

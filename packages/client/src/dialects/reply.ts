@@ -93,12 +93,12 @@ export const Key = v.pipe(
   ),
 )
 
-/** What {@link first} never shows: where a key may begin, and anything that long and that random. */
+/** What {@link firstBytes} never shows: where a key may begin, and anything that long and that random. */
 const keyBegins = /private|BEGIN [A-Z ]*KEY/i
 const random = /[A-Za-z0-9+/=_-]{20,}/g
 
 /** The first bytes of a reply, for a person: printable, without a token, never of a key. */
-function first(response: SendResponse, secret: string): string {
+export function firstBytes(response: SendResponse, secret?: string): string {
   const text = Buffer.from(response.body).toString('latin1')
   const cut = text.search(keyBegins)
   return quote((cut < 0 ? text : text.slice(0, cut)).slice(0, 400), secret)
@@ -114,7 +114,8 @@ export function malformed(
 ): CertvendError {
   const { status, body } = response
   const type = quote(mediaType(response), secret) || 'no media type'
-  const shown = body.length === 0 ? 'nothing' : `${body.length} bytes: ${first(response, secret)}`
+  const shown =
+    body.length === 0 ? 'nothing' : `${body.length} bytes: ${firstBytes(response, secret)}`
   if (status >= 300 && status < 400)
     return new CertvendError(
       'ERR_REPLY_MALFORMED',
