@@ -192,7 +192,7 @@ export const arrows: readonly Rule[] = [
   ),
   onlyIn(
     'libsql',
-    ['packages/server/src/registry/libsql.ts', 'packages/server/src/registry/sql.ts'],
+    ['packages/server/src/registry/sql/sqlite.ts'],
     'the Registry border is the only way to a database',
   ),
   onlyIn(
@@ -202,7 +202,7 @@ export const arrows: readonly Rule[] = [
   ),
   onlyIn(
     'mysql2',
-    ['packages/server/src/registry/mysql.ts', 'packages/server/src/registry/mysql/connection.ts'],
+    ['packages/server/src/registry/mysql.ts', 'packages/server/src/registry/sql/mysql.ts'],
     'the Registry border is the only way to a database',
   ),
   onlyIn(

@@ -76,7 +76,7 @@ export function openDynamodbRegistry(options: DynamodbOptions): Registry {
 
     noteUnknown: async (certificateId, caCertificateId, at) => {
       const deviceSerial = `ca/${caCertificateId}`
-      const key = { pk: `device#${deviceSerial}`, sk: `unknown#${certificateId}` }
+      const key = ledgerKeys.unknown(certificateId)
       const name = 'certificate-unknown' as const
       const event = changes.event({ name, deviceSerial, certificateId }, at)
       // The mark carries the event, so that whoever finds a mark can be sure of the event.

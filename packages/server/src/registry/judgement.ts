@@ -2,47 +2,60 @@
  * What a claim says to a key: pure, the same for every registry. Whoever asks it must write on the
  * condition that the device's row is still what was judged.
  */
-import type { Certificate, ClaimRefusal, Device, ReserveRequest } from './registry.ts'
+import {
+  type Certificate,
+  type ClaimRefusal,
+  type Device,
+  type ReserveRequest,
+  reservationMs,
+} from './registry.ts'
 
 /** What is asked, besides the device. `record` asks for a key that is bound already. */
 export type Question = Omit<ReserveRequest, 'certificateSerial'> & {
   readonly step: 'reserve' | 'record'
+  /** When the key that is bound was bound, if one is. */
+  readonly reservedAt?: Date
 }
 
 export type Standing =
   | { readonly standing: 'refused'; readonly reason: ClaimRefusal }
-  /** Bound to this key, and nothing is recorded yet. */
-  | { readonly standing: 'bound' }
+  /** Bound to this key, and nothing is recorded yet. `isStale`: it must be reserved anew. */
+  | { readonly standing: 'bound'; readonly isStale: boolean }
   /** Bound to this key, with this certificate. */
   | { readonly standing: 'certified'; readonly certificateId: string }
   /**
    * No other key stands in the way. If the key itself may have a claim, `late` is why this one cannot
-   * be had any more; absent: it can. `instead`: the key that is bound gives way.
+   * be had any more; absent: it can. `note` is for the audit trail.
    */
-  | { readonly standing: 'open'; readonly late?: ClaimRefusal; readonly instead: boolean }
+  | { readonly standing: 'open'; readonly late?: ClaimRefusal; readonly note?: string }
 
 export function judgeClaim(device: Device | undefined, question: Question): Standing {
   const refused = (reason: ClaimRefusal): Standing => ({ standing: 'refused', reason })
-  const { publicKey, at, step, again } = question
+  const { publicKey, at, step, again, renews, reservedAt } = question
   if (!device || device.claim.number !== question.claimNumber) return refused('claim-gone')
   if (device.disabled) return refused('device-disabled')
   const { claim } = device
+  const isStale = reservedAt !== undefined && at.getTime() - reservedAt.getTime() >= reservationMs
   if (claim.publicKey === publicKey)
     return claim.certificateId === undefined
-      ? { standing: 'bound' }
+      ? { standing: 'bound', isStale }
       : { standing: 'certified', certificateId: claim.certificateId }
+  if (step === 'record') return refused(claim.publicKey ? 'claim-replaced' : 'claim-gone')
+  if (renews) {
+    const isInUse = claim.certificateId === undefined && !(claim.publicKey && isStale)
+    return isInUse ? refused('claim-open') : { standing: 'open', note: 'by certificate' }
+  }
   if (claim.publicKey === undefined) {
     if (claim.certificateId !== undefined) return refused('claim-vended-elsewhere')
     const isLate = claim.openUntil !== undefined && claim.openUntil <= at
-    return { standing: 'open', instead: false, ...(isLate && { late: 'claim-expired' }) }
+    return { standing: 'open', ...(isLate && { late: 'claim-expired' }) }
   }
-  if (step === 'record') return refused('claim-replaced')
   if (!claim.again || !again) return refused('claim-conflict')
   const { certificates, since } = claim.again
   const isLate =
     certificates >= again.certificates ||
     (since !== undefined && since.getTime() <= at.getTime() - again.windowMs)
-  return { standing: 'open', instead: true, ...(isLate && { late: 'claim-exhausted' }) }
+  return { standing: 'open', note: 'asked again', ...(isLate && { late: 'claim-exhausted' }) }
 }
 
 /** Why the certificate of a bound key is not handed out again, if it is not. */

@@ -1,6 +1,6 @@
 /** What becomes of certificates once they are recorded. */
 import { describe, expect, it } from 'vitest'
-import { day, later, minute } from '../../src/clock.ts'
+import { day, hour, later, minute } from '../../src/clock.ts'
 import * as facts from './facts.ts'
 import type { Suite } from './suite.ts'
 
@@ -113,6 +113,15 @@ export function certificateSentences(suite: Suite): void {
   })
 
   describe('a key', () => {
+    it('belongs to the serial that bound it first', async () => {
+      await facts.add(suite.registry, 'SN-1')
+      expect(await suite.registry.keyHolder('key')).toBeUndefined()
+      await enroll('SN-1', 'key')
+      expect(await suite.registry.keyHolder('key')).toBe('SN-1')
+      await suite.registry.remove('SN-1', now)
+      expect(await suite.registry.keyHolder('key')).toBe('SN-1')
+    })
+
     it('belongs to one serial, also after that device was removed', async () => {
       await facts.add(suite.registry, 'SN-1')
       await facts.add(suite.registry, 'SN-2')
@@ -133,6 +142,57 @@ export function certificateSentences(suite: Suite): void {
       expect(await ask('key', 2, later(now, day))).toBe('claim-expired')
       expect(await ask('key', 1)).toBe('claim-gone')
       expect((await suite.registry.find('SN-1'))?.claim.publicKey).toBeUndefined()
+    })
+  })
+
+  describe('a renewal', () => {
+    const renew = async (publicKey: string, claimNumber: number, at = now) => {
+      const request = {
+        deviceSerial: 'SN-1',
+        claimNumber,
+        publicKey,
+        certificateSerial: hex(16),
+        at,
+      }
+      return suite.registry.reserve({ ...request, renews: true })
+    }
+
+    it('opens the next claim for its key, keeps the token, and says so in the trail', async () => {
+      await facts.add(suite.registry, 'SN-1')
+      await rearm(false)
+      await enroll('SN-1', 'key 1', 2)
+      const outcome = await renew('key 2', 2, later(now, 2 * day))
+      if (outcome.outcome !== 'reserved') throw new Error(JSON.stringify(outcome))
+      expect(outcome.reservation).toMatchObject({ claimNumber: 3, publicKey: 'key 2' })
+      await suite.registry.record(outcome.reservation, issued(), later(now, 2 * day))
+      expect(await statuses()).toEqual(['ACTIVE', 'ACTIVE'])
+      const claim = (await suite.registry.find('SN-1'))?.claim
+      expect(claim).toMatchObject({ number: 3, token, publicKey: 'key 2' })
+      expect(claim?.openUntil).toBeUndefined()
+      const trail = await suite.registry.events({ deviceSerial: 'SN-1', limit: 100 })
+      expect(trail.filter(({ note }) => note === 'by certificate')).toHaveLength(1)
+    })
+
+    it('leaves an open claim, and one whose key has yet to get its certificate, alone', async () => {
+      await facts.add(suite.registry, 'SN-1')
+      const open = { outcome: 'refused', reason: 'claim-open' }
+      expect(await renew('key', 1)).toEqual(open)
+      await facts.reserve(suite.registry, 'SN-1', 'key 1')
+      expect(await renew('key 2', 1)).toEqual(open)
+      expect((await renew('key 2', 1, later(now, hour))).outcome).toBe('reserved')
+    })
+
+    it('takes no key that belongs to another device or was revoked', async () => {
+      await facts.add(suite.registry, 'SN-1')
+      await facts.add(suite.registry, 'SN-2')
+      await enroll('SN-2', 'key of SN-2')
+      const first = await enroll('SN-1', 'key 1')
+      await suite.registry.setCertificateStatus(first, 'REVOKED', now)
+      await rearm(false)
+      await enroll('SN-1', 'key 2', 2)
+      expect(await renew('key of SN-2', 2)).toMatchObject({ reason: 'key-conflict' })
+      expect(await renew('key 1', 2)).toMatchObject({ reason: 'key-revoked' })
+      expect((await suite.registry.find('SN-1'))?.claim.number).toBe(2)
     })
   })
 

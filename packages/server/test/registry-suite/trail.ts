@@ -4,7 +4,7 @@ import { day, later } from '../../src/clock.ts'
 import * as facts from './facts.ts'
 import type { Suite } from './suite.ts'
 
-const { issued, now, token } = facts
+const { hex, issued, now, token } = facts
 
 export function trailSentences(suite: Suite): void {
   const add = (deviceSerial: string) => facts.add(suite.registry, deviceSerial)
@@ -35,6 +35,18 @@ export function trailSentences(suite: Suite): void {
       const [first] = trail
       const rest = await suite.registry.events({ deviceSerial: 'SN-1', after: first!.id, limit: 2 })
       expect(rest).toEqual(trail.slice(1, 3))
+    })
+
+    it('names a certificate that was never recorded once, under the CA that signed it', async () => {
+      const [one, other, ca] = [hex(32), hex(32), hex(32)]
+      expect(await suite.registry.noteUnknown(one, ca, now)).toBe(true)
+      expect(await suite.registry.noteUnknown(one, ca, later(now, day))).toBe(false)
+      expect(await suite.registry.noteUnknown(other, ca, now)).toBe(true)
+      const events = await suite.registry.events({ deviceSerial: `ca/${ca}`, limit: 10 })
+      expect(events.map(({ name, certificateId }) => [name, certificateId])).toEqual([
+        ['certificate-unknown', one],
+        ['certificate-unknown', other],
+      ])
     })
 
     it('of all devices reads page by page, each event once', async () => {

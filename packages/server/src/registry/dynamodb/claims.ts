@@ -8,7 +8,6 @@ import {
   type Device,
   type Registry,
   registryBusy,
-  reservationMs,
 } from '../registry.ts'
 import type { Ledger } from './ledger.ts'
 import {
@@ -99,24 +98,31 @@ export function createClaims(ledger: Ledger): Pick<Registry, 'reserve' | 'record
     }
   }
 
-  async function bind(row: Item, question: Question, serial: string, instead: boolean) {
-    const { deviceSerial, publicKey, at, again, remoteAddress } = question
+  async function bind(row: Item, question: Question, serial: string, note: string | undefined) {
+    const { deviceSerial, publicKey, at, again, renews, remoteAddress } = question
     const event = changes.event(
       {
         name: 'claim-reserved',
         deviceSerial,
         publicKey,
         ...(remoteAddress !== undefined && { remoteAddress }),
-        ...(instead && { note: 'asked again' }),
+        ...(note !== undefined && { note }),
       },
       at,
     )
-    const first = isUntouched(row) ? { [column('claimNumber')]: question.claimNumber } : {}
+    const next = renews
+      ? {
+          [column('claimNumber')]: question.claimNumber + 1,
+          [column('claimOpenUntil')]: undefined,
+          [column('claimCertificates')]: undefined,
+          [column('claimFirstAt')]: undefined,
+        }
+      : isUntouched(row) && { [column('claimNumber')]: question.claimNumber }
     return changes.change(
       ledger.device(deviceSerial),
       row,
       {
-        ...first,
+        ...next,
         ...(await hashed(row)),
         [column('claimPublicKey')]: publicKey,
         [column('claimCertificateSerial')]: serial,
@@ -129,17 +135,21 @@ export function createClaims(ledger: Ledger): Pick<Registry, 'reserve' | 'record
     )
   }
 
+  const reservedAt = (row: Item | undefined) =>
+    row?.[column('claimPublicKey')] !== undefined && {
+      reservedAt: toReservation(row, shape).reservedAt,
+    }
+
   /** One round: an outcome, or undefined if the row was changed in between. */
   async function tryReserve(question: Question, serial: string) {
     const { deviceSerial, at } = question
     const row = await ledger.peek(deviceSerial)
     const device = row && toDevice(row, shape)
-    const judged = judgeClaim(device, question)
+    const judged = judgeClaim(device, { ...question, ...reservedAt(row) })
     if (judged.standing === 'refused') return refuse(judged.reason, question)
     if (judged.standing === 'certified') return issued(device!, judged.certificateId, at)
     if (judged.standing === 'bound') {
-      const { reservedAt } = toReservation(row!, shape)
-      if (at.getTime() - reservedAt.getTime() < reservationMs) return reserved(row!)
+      if (!judged.isStale) return reserved(row!)
       const renewed = {
         [column('claimCertificateSerial')]: serial,
         [column('claimReservedAt')]: at.getTime(),
@@ -151,7 +161,7 @@ export function createClaims(ledger: Ledger): Pick<Registry, 'reserve' | 'record
     if (reason) return refuse(reason, question)
     // The key first: harmless if the next write then fails.
     if (!(await holdKey(question, false))) return refuse('key-conflict', question)
-    const after = await bind(row!, question, serial, judged.instead)
+    const after = await bind(row!, question, serial, judged.note)
     return after && reserved(after)
   }
 

@@ -11,6 +11,7 @@
  * key#PUBLICKEY        -                the device that holds it; expires if nothing is recorded
  * thing#THINGNAME      -                the device that has it
  * fleets               NAME             a fleet
+ * unknown#CERTID       -                that this certificate was noted as unknown
  * weak-tokens          -                that there is, or was, a weak token
  * ```
  */
@@ -65,6 +66,7 @@ export const ledgerKeys = {
   publicKey: (publicKey: string) => at(`key#${publicKey}`, '-'),
   thing: (thingName: string) => at(`thing#${thingName}`, '-'),
   fleet: (name: string) => at('fleets', name),
+  unknown: (certificateId: string) => at(`unknown#${certificateId}`, '-'),
   weakTokens: () => at('weak-tokens', '-'),
 }
 

@@ -6,22 +6,18 @@
  */
 import { closeSync, openSync } from 'node:fs'
 import Database from 'libsql'
-import { registryBusy } from './registry.ts'
-import { type Row, schema, schemaVersion, upgrades } from './schema.ts'
+import { registryBusy } from '../registry.ts'
+import { schema, schemaVersion, upgrades } from './sqlite-schema.ts'
+import type { DeviceTable, Engine, Given, Row, Statement, Work } from './work.ts'
 
-/** Named parameters; undefined binds as NULL. */
-type Named = Readonly<Record<string, string | number | null | undefined>>
-
-export interface Sql {
-  get(sql: string, values?: Named): Row | undefined
-  all(sql: string, values: Named): Row[]
-  /** @returns how many rows it changed */
-  run(sql: string, values: Named): number
-  /** Calls `work` and rejects with "busy" where another process is in the way. */
-  read<T>(work: () => T): Promise<T>
-  /** The same in one atomic write: everything in `work` that wrote, or nothing. */
-  write<T>(work: () => T): Promise<T>
-  close(): void
+const devices: DeviceTable = {
+  name: 'devices',
+  select: '*',
+  serial: 'device_serial',
+  thing: 'thing_name',
+  column: (name) => name,
+  hasSerial: 'device_serial = :deviceSerial',
+  disabled: ':disabled',
 }
 
 /**
@@ -30,7 +26,7 @@ export interface Sql {
  * @param busyTimeoutMs how long a write waits for another process's before it says busy
  * @throws Error if another version made the file, or if it is not a database
  */
-export function openSql(path: string, busyTimeoutMs: number): Sql {
+export function openSqlite(path: string, busyTimeoutMs: number): Engine {
   if (path !== ':memory:') closeSync(openSync(path, 'a', 0o600)) // -wal and -shm get the same mode
   const db = new Database(path)
   try {
@@ -39,15 +35,29 @@ export function openSql(path: string, busyTimeoutMs: number): Sql {
     db.close()
     throw isBusy(error) ? registryBusy(error) : error
   }
-  const bind = (values: Named): Record<string, string | number | null> =>
-    Object.fromEntries(Object.entries(values).map(([name, value]) => [name, value ?? null]))
+  const execute = ({ sql, values }: Statement): Given => {
+    const bound = Object.fromEntries(
+      Object.entries(values).map(([name, value]) => [name, value ?? null]),
+    )
+    const statement = db.prepare(sql)
+    return sql.startsWith('SELECT')
+      ? { rows: statement.all(bound) as Row[], changes: 0 }
+      : { rows: [], changes: statement.run(bound).changes }
+  }
+  const runAll = <T>(work: () => Work<T>): T => {
+    const running = work()
+    let step = running.next()
+    while (!step.done) step = running.next(execute(step.value))
+    return step.value
+  }
   return {
-    get: (sql, values = {}) => db.prepare(sql).get(bind(values)) as Row | undefined,
-    all: (sql, values) => db.prepare(sql).all(bind(values)) as Row[],
-    run: (sql, values) => db.prepare(sql).run(bind(values)).changes,
-    read: async (work) => orBusy(work),
-    write: async (work) => orBusy(() => db.transaction(work).immediate()),
-    close: () => void db.close(),
+    devices,
+    table: (name) => name,
+    forUpdate: '', // a write holds the whole database
+    keepPlainTokens: false,
+    read: async (work) => orBusy(() => runAll(work)),
+    write: async (work) => orBusy(() => db.transaction(() => runAll(work)).immediate()),
+    close: async () => void db.close(),
   }
 }
 
