@@ -233,7 +233,9 @@ export const arrows: readonly Rule[] = [
         importsOf(
           source,
           (specifier, { form }) =>
-            /\/(aws-iot|aws-iot-own-ca|iot-client|open-aws|sweep)\.ts$/.test(specifier) &&
+            /^(\.|.*\/issuer|\.\.)\/(aws-iot|aws-iot-own-ca|iot-client|open-aws|sweep)\.ts$/.test(
+              specifier,
+            ) &&
             (form === 'static' || form === 'reexport'),
         ),
     ),

@@ -6,10 +6,12 @@
  * act. Nothing that failed exits with 0.
  */
 import { Command, CommanderError } from 'commander'
+import { addCaCommands } from './commands/ca.ts'
 import { addDeviceCommands } from './commands/device.ts'
 import { addFleetCommands } from './commands/fleet.ts'
 import { addLabCommand } from './commands/lab.ts'
 import { addServeCommand } from './commands/serve.ts'
+import { addSweepCommand } from './commands/sweep.ts'
 import { isFailure } from './failure.ts'
 import { isRegistryBusy } from './registry/registry.ts'
 import { say, type Terminal } from './terminal.ts'
@@ -48,6 +50,8 @@ export async function runCli(argv: readonly string[], terminal: Terminal): Promi
   addServeCommand(program, terminal)
   addDeviceCommands(program, terminal)
   addFleetCommands(program, terminal)
+  addCaCommands(program, terminal)
+  addSweepCommand(program, terminal)
   addLabCommand(program, terminal)
   try {
     await program.parseAsync(argv, { from: 'user' })

@@ -2,12 +2,11 @@
 import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Endpoint } from '@certvend/client/wire'
-import { day } from './clock.ts'
+import type { IssuerName, IssuerOptions } from './commands/issuer.ts'
 import { dataDirectory, openRegistry, prepareDataDirectory } from './data-directory.ts'
 import { failure } from './failure.ts'
 import { createHandler } from './handler.ts'
-import { createLocalIssuer, openDeviceCa } from './issuer/local.ts'
+import { type Issuing, openIssuing, unusableKeys } from './issuing.ts'
 import { createLegacyDoors, type LegacyDoors } from './legacy/doors.ts'
 import { type LegacyRoute, refuseCollisions } from './legacy/routes.ts'
 import { type Listener, listen } from './listen.ts'
@@ -16,7 +15,8 @@ import { say, type Terminal } from './terminal.ts'
 import { openServerChain } from './tls.ts'
 
 /** What `certvend-server serve` was told; see its `--help`. */
-export interface ServeOptions {
+export interface ServeOptions extends Omit<IssuerOptions, 'issuer'> {
+  readonly issuer: IssuerName
   readonly dataDir?: string
   readonly host: readonly string[]
   readonly listen?: string
@@ -44,33 +44,27 @@ export async function serve(options: ServeOptions, terminal: Terminal): Promise<
   const registry = await openRegistry(directory, true)
   let listener: Listener | undefined
   let plain: Listener | undefined
+  let issuing: Issuing | undefined
   try {
     const tlsDirectory = join(directory, 'tls')
-    const [ca, chain] = await Promise.all([
-      openDeviceCa(directory, clock),
-      given ? undefined : openServerChain(tlsDirectory, options.host, clock),
-    ]).catch((error: Error) => {
-      throw failure(
-        3,
-        `cannot use the CA keys in ${directory}: ${error.message}`,
-        'restore them from a backup; devices trust these CAs and would not know new ones',
-      )
-    })
+    const chain = given
+      ? undefined
+      : await openServerChain(tlsDirectory, options.host, clock).catch((error: Error) => {
+          throw unusableKeys(directory, error)
+        })
+    issuing = await openIssuing(
+      options,
+      {
+        directory,
+        ...(mqttAnchors && { mqttAnchors }),
+        ...(chain && { ownRoot: chain.root.certificate }),
+      },
+      terminal,
+    )
     const host = options.host[0] ?? 'localhost'
-    const endpoint: Endpoint = {
-      host: options.mqttHost ?? host,
-      port: options.mqttPort,
-      ...(options.mqttAlpn !== undefined && { alpn: options.mqttAlpn }),
-      trustAnchors: mqttAnchors || [chain!.root.certificate],
-    }
+    const { issuer, endpoint } = issuing
     const log = jsonLog(terminal.out, clock)
-    const machine = {
-      registry,
-      issuer: createLocalIssuer(ca, { validityMs: options.certificateDays * day }),
-      clock,
-      log,
-      endpoint,
-    }
+    const machine = { registry, issuer, clock, log, endpoint }
     const legacy = createLegacyDoors({ ...machine, routes: options.legacy }, createHandler(machine))
     plain = await openPlainDoor(legacy, options, terminal)
     listener = await listen(legacy.handler, {
@@ -97,6 +91,7 @@ export async function serve(options: ServeOptions, terminal: Terminal): Promise<
     log({ event: 'stopped' })
   } finally {
     await plain?.close(0)
+    issuing?.close()
     await registry.close()
   }
 }
@@ -143,7 +138,7 @@ async function readGivenIdentity(
   if (tlsCert === undefined && tlsKey === undefined) return undefined
   if (tlsCert === undefined || tlsKey === undefined)
     throw failure(2, '--tls-cert and --tls-key belong together', 'give both, or neither')
-  if (options.mqttAnchors === undefined)
+  if (options.mqttAnchors === undefined && options.issuer === 'local')
     throw failure(
       2,
       'with --tls-cert there is no CA here that could vouch for the MQTT server',

@@ -11,8 +11,9 @@ import { generateToken, hashToken, type StoredToken } from '../tokens.ts'
 import { attribute, deviceSerial, fleetName, policyName, thingName } from './arguments.ts'
 import { describeDevice, deviceDocument, deviceLine, deviceLineHeading } from './device-text.ts'
 import { findFleet } from './fleet.ts'
+import { addBooksOptions, type BooksOptions, tellAws } from './issuer.ts'
 
-interface CommonOptions {
+interface CommonOptions extends BooksOptions {
   dataDir?: string
   json?: true
 }
@@ -130,19 +131,24 @@ export function addDeviceCommands(program: Command, terminal: Terminal): void {
     ['disable', true],
     ['enable', false],
   ] as const)
-    command(
-      name,
-      disabled ? 'refuse a device until it is enabled' : 'accept a disabled device again',
+    addBooksOptions(
+      command(
+        name,
+        disabled ? 'refuse a device until it is enabled' : 'accept a disabled device again',
+      ),
     ).action(
       using<CommonOptions>(async (registry, serial, options) => {
         if (!(await registry.setDisabled(serial, disabled, terminal.clock.now())))
           throw noSuchDevice(serial)
+        await tellAws(registry, serial, options, terminal)
         say(terminal, `${name}d ${serial}`)
         if (options.json) print(terminal, { deviceSerial: serial, disabled })
       }),
     )
 
-  command('rearm', 'let a device enroll once more, within 24 hours; prints its new token, once')
+  addBooksOptions(
+    command('rearm', 'let a device enroll once more, within 24 hours; prints its new token, once'),
+  )
     .option('--keep-token', 'keep the token it has (for tokens that are burned in)')
     .option('--token-file <file>', "take the token in this file instead; '-' is standard input")
     .option('--revoke', 'revoke its certificates now, not when the new one has connected')
@@ -152,7 +158,7 @@ export function addDeviceCommands(program: Command, terminal: Terminal): void {
       ),
     )
 
-  command('remove', 'forget a device')
+  addBooksOptions(command('remove', 'forget a device'))
     .option('--revoke', 'also revoke its certificates')
     .action(
       using<CommonOptions & { revoke?: true }>(async (registry, serial, options) => {
@@ -166,6 +172,7 @@ export function addDeviceCommands(program: Command, terminal: Terminal): void {
             `to revoke it too: certvend-server device remove ${serial} --revoke`,
           )
         if (!(await registry.remove(serial, now))) throw noSuchDevice(serial)
+        await tellAws(registry, serial, options, terminal)
         say(terminal, `removed ${serial}`)
         if (options.json) print(terminal, { deviceSerial: serial, removed: true })
       }),
@@ -244,6 +251,7 @@ async function rearm(
     if (options.json) print(terminal, { deviceSerial: serial, openUntil })
   } else handOver(terminal, { deviceSerial: serial, openUntil }, token, stored, options)
   say(terminal, `re-armed ${serial} for one key until ${openUntil.toISOString()}`)
+  if (revoke) await tellAws(registry, serial, options, terminal)
 }
 
 /** The token that was generated, or none if it came from a file; and what to store of it. */

@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import type { ServeOptions } from '../serve.ts'
 import type { Terminal } from '../terminal.ts'
 import { alpnProtocol, hostName, legacyRoute, port, wholeNumber } from './arguments.ts'
+import { addIssuerOptions, chosenIssuer } from './issuer.ts'
 
 const examples = `
 On first use this makes, in the data directory, the CA that issues device certificates and a
@@ -15,6 +16,13 @@ Behind a certificate of your own, for devices that connect to AWS IoT Core:
   $ certvend-server serve --tls-cert chain.pem --tls-key key.pem \\
       --mqtt-host abc-ats.iot.eu-west-1.amazonaws.com --mqtt-anchors AmazonRootCA1.pem
 
+For AWS IoT Core, which tells where devices connect; by certification request, or with a CA of your own
+(see 'ca --help'), whose certificates are registered here, or register themselves:
+
+  $ certvend-server serve --host vending.example.com --issuer aws-iot
+  $ certvend-server serve --host vending.example.com --issuer aws-iot-own-ca --certificate-days 90
+  $ certvend-server serve --host vending.example.com --issuer aws-iot-jitr
+
 For devices in the field that still ask like an older vending machine (awslabs-2018, awslabs-2020,
 iot-atlas, gateway-2021, express-2017), at the URLs they know, until they have new firmware:
 
@@ -24,9 +32,9 @@ One JSON line per event goes to standard output; SIGTERM ends it cleanly.
 `
 
 export function addServeCommand(program: Command, terminal: Terminal): void {
-  program
-    .command('serve')
-    .description('run the vending machine until it is told to stop')
+  addIssuerOptions(
+    program.command('serve').description('run the vending machine until it is told to stop'),
+  )
     .option('--data-dir <directory>', 'where everything is kept (default: ./certvend-data)')
     .option(
       '--host <name>',
@@ -67,6 +75,6 @@ export function addServeCommand(program: Command, terminal: Terminal): void {
     .addHelpText('after', examples)
     .action(async (options: ServeOptions) => {
       const { serve } = await import('../serve.ts') // its libraries are slow to load, and only needed here
-      await serve(options, terminal)
+      await serve({ ...options, issuer: chosenIssuer(options, terminal) }, terminal)
     })
 }

@@ -14,13 +14,13 @@ import { second } from '../clock.ts'
 import { failure } from '../failure.ts'
 import type { KeyElsewhere, SigningAuthority } from '../pki.ts'
 import { readIfPresent } from '../safe-file.ts'
-import { formatAuthority, parseAuthority } from './local.ts'
+import { parseAuthority } from './local.ts'
 
-const isKms = (reference: string): boolean => /^arn:[^:]+:kms:/.test(reference)
-const isSecret = (reference: string): boolean => /^arn:[^:]+:secretsmanager:/.test(reference)
-
-/** Whether the reference leads to AWS. */
-export const isArn = (reference: string): boolean => reference.startsWith('arn:')
+/** Whether the reference is a KMS key's ARN. */
+export const isKmsArn = (reference: string): boolean => /^arn:[^:]+:kms:/.test(reference)
+/** Whether the reference is a secret's ARN. */
+export const isSecretArn = (reference: string): boolean =>
+  /^arn:[^:]+:secretsmanager:/.test(reference)
 
 const timeout = () => ({ abortSignal: AbortSignal.timeout(10 * second) })
 
@@ -35,14 +35,14 @@ export async function openCa(
   reference: string,
   certificate?: () => Promise<string>,
 ): Promise<SigningAuthority> {
-  if (isKms(reference)) {
+  if (isKmsArn(reference)) {
     if (!certificate)
       throw failure(2, 'a KMS key comes without a certificate', 'name it: --ca-certificate FILE')
     const privateKey = await openKmsKey(reference)
     return paired({ certificate: await certificate(), privateKey })
   }
-  if (isSecret(reference)) return parse(await readSecret(reference), 'the secret')
-  if (isArn(reference))
+  if (isSecretArn(reference)) return parse(await readSecret(reference), 'the secret')
+  if (reference.startsWith('arn:'))
     throw failure(2, 'the ARN is neither of Secrets Manager nor of KMS', 'see --ca-key in --help')
   const text = await readIfPresent(reference)
   if (text === undefined)
@@ -84,18 +84,24 @@ async function readSecret(arn: string): Promise<string> {
   }
 }
 
-/** Writes a CA into a secret that exists and is empty or may be replaced. */
-export async function writeSecret(
-  arn: string,
-  ca: Parameters<typeof formatAuthority>[0],
-): Promise<void> {
-  const { PutSecretValueCommand, SecretsManagerClient } = await import(
+/** Puts a CA into a secret that has no value yet. @throws Failure if it has one */
+export async function writeNewSecret(arn: string, text: string): Promise<void> {
+  const { DescribeSecretCommand, PutSecretValueCommand, SecretsManagerClient } = await import(
     '@aws-sdk/client-secrets-manager'
   )
   const client = new SecretsManagerClient({ region: regionOf(arn) })
   try {
-    const SecretString = formatAuthority(ca)
-    await client.send(new PutSecretValueCommand({ SecretId: arn, SecretString }), timeout())
+    const { VersionIdsToStages } = await client.send(
+      new DescribeSecretCommand({ SecretId: arn }),
+      timeout(),
+    )
+    if (Object.keys(VersionIdsToStages ?? {}).length > 0)
+      throw failure(
+        3,
+        'the secret has a value already',
+        'a CA is not replaced; name an empty secret',
+      )
+    await client.send(new PutSecretValueCommand({ SecretId: arn, SecretString: text }), timeout())
   } finally {
     client.destroy()
   }

@@ -48,7 +48,7 @@ export const iotPermissions: Readonly<Record<IotRole, readonly IotPermission[]>>
   registered: entering,
   presence: withdrawing,
   sweep: [
-    ...on('*', 'ListCertificates'),
+    ...on('*', 'ListAttachedPolicies', 'ListCertificates'),
     ...registering,
     ...entering,
     ...on(
@@ -56,7 +56,6 @@ export const iotPermissions: Readonly<Record<IotRole, readonly IotPermission[]>>
       'DeleteCertificate',
       'DetachPolicy',
       'DetachThingPrincipal',
-      'ListAttachedPolicies',
       'ListPrincipalThings',
     ),
   ],
