@@ -72,6 +72,20 @@ export function judgeDirectory(directory: string): StateDirectory {
   return { path: at, exists: true, ours: uid === me }
 }
 
+/**
+ * Judges a directory that this user is about to fill for other programs: nobody but root and this user
+ * can write to it or to any on the way.
+ *
+ * @throws {CertvendError} `ERR_STORE_UNSAFE` with the command that mends it.
+ */
+export function judgeOwnDirectory(directory: string): void {
+  const { path: resolved, exists, ours } = judgeDirectory(directory)
+  if (exists && !ours) {
+    const uid = process.getuid?.() ?? 0
+    refuse(resolved, 'belongs to another user', `chown ${uid} ${shellWord(resolved)}`)
+  }
+}
+
 const look = (target: string): fs.Stats | undefined =>
   readable(target, () => fs.lstatSync(target, { throwIfNoEntry: false }))
 

@@ -77,13 +77,13 @@ export function syncPath(directory: string): void {
   }
 }
 
-/** Makes `directory` (0700) and its missing parents, each durable in its parent. */
-export function makeDirectory(directory: string): void {
+/** Makes `directory` and its missing parents, each durable in its parent. Default mode: 0700. */
+export function makeDirectory(directory: string, mode = 0o700): void {
   if (fs.existsSync(directory)) return
   const parent = path.dirname(directory)
-  makeDirectory(parent)
+  makeDirectory(parent, mode)
   step('create', directory, () => fs.mkdirSync(directory, 0o700))
-  step('set the mode of', directory, () => fs.chmodSync(directory, 0o700)) // whatever the umask
+  step('set the mode of', directory, () => fs.chmodSync(directory, mode)) // whatever the umask
   syncDirectory(parent)
 }
 
@@ -93,18 +93,25 @@ export interface Owner {
   readonly gid: number
 }
 
-/**
- * Creates a file (0600) with `data`, durable itself; its name is durable once the directory is synced.
- *
- * @param owner whom root makes it for; default: this process's user.
- */
-export function createFile(target: string, data: string, owner?: Owner): void {
+/** Whom a file is for. */
+export interface Access {
+  /** Whom root makes it for; default: this process's user. */
+  readonly owner?: Owner | undefined
+  /** Default 0600. It holds from when the file is whole; until then it is 0600. */
+  readonly mode?: number
+}
+
+/** Creates a file with `data`, durable itself; its name is durable once the directory is synced. */
+export function createFile(target: string, data: string | Uint8Array, access: Access = {}): void {
+  const { owner, mode = 0o600 } = access
   step('write', target, () => {
     const descriptor = fs.openSync(target, 'wx', 0o600)
     try {
       fs.fchmodSync(descriptor, 0o600) // whatever the umask
-      if (owner) fs.fchownSync(descriptor, owner.uid, owner.gid)
       fs.writeFileSync(descriptor, data)
+      // Before it is given away: afterwards changing the mode would take one more capability.
+      if (mode !== 0o600) fs.fchmodSync(descriptor, mode)
+      if (owner) fs.fchownSync(descriptor, owner.uid, owner.gid)
       fs.fsyncSync(descriptor)
     } catch (error) {
       fs.rmSync(target, { force: true })
@@ -128,9 +135,32 @@ function replace(target: string, make: (temporary: string) => void): void {
   })
 }
 
-/** Replaces a file (0600) as a whole; durable once the directory is synced. */
-export function replaceFile(target: string, data: string, owner?: Owner): void {
-  replace(target, (temporary) => createFile(temporary, data, owner))
+/** Replaces a file as a whole; durable once the directory is synced. */
+export function replaceFile(target: string, data: string, access: Access = {}): void {
+  replace(target, (temporary) => createFile(temporary, data, access))
+}
+
+/** A file of {@link createDirectory}. */
+export interface NewFile extends Access {
+  readonly name: string
+  readonly data: string | Uint8Array
+}
+
+/** Makes `directory` (0755) with `files` in it: all of it or, after a crash, nothing by that name. Durable. */
+export function createDirectory(directory: string, files: readonly NewFile[]): void {
+  const temporary = unfinished(directory)
+  try {
+    step('create', directory, () => fs.mkdirSync(temporary, 0o700))
+    for (const { name, data, ...access } of files)
+      createFile(path.join(temporary, name), data, access)
+    step('set the mode of', directory, () => fs.chmodSync(temporary, 0o755))
+    syncDirectory(temporary)
+    step('create', directory, () => fs.renameSync(temporary, directory))
+  } catch (error) {
+    removeAll(temporary)
+    throw error
+  }
+  syncDirectory(path.dirname(directory))
 }
 
 /** Points a symbolic link elsewhere, atomically; durable once the directory is synced. */

@@ -19,7 +19,7 @@ export {
   type DialectOptions,
   dialectNames,
 } from './dialects/choice.ts'
-export { defaultStateDirectory } from './directory.ts'
+export { defaultStateDirectory, judgeOwnDirectory } from './directory.ts'
 export { createEndpoint } from './endpoint.ts'
 export {
   type EnrollEvent,
@@ -72,5 +72,6 @@ export {
 export { type CredentialSource, type StayOptions, stayConnected } from './stay.ts'
 export { type CredentialStore, openCredentialStore, type StoreOptions } from './store.ts'
 export { amazonTrustAnchors, parseTrustAnchors, type TrustAnchors } from './trust.ts'
+export { readUntrustedStore } from './untrusted.ts'
 export { createVendingServer, type VendedBy, type VendingServer } from './vending-server.ts'
 export type { CaCertificates, Endpoint } from './wire.ts'

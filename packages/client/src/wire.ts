@@ -78,6 +78,10 @@ const Endpoint = v.object({
   trustAnchors: certificates,
 })
 
+/** Whether `value` is the address part of an {@link Endpoint}. */
+export const isEndpointAddress = (value: unknown): boolean =>
+  v.is(v.omit(Endpoint, ['trustAnchors']), value)
+
 const EnrollRequestSchema = v.object({
   deviceSerial: v.pipe(v.string(), v.regex(deviceSerialPattern, 'not a device serial')),
   /** PKCS#10, PEM (RFC 2986). */
