@@ -146,7 +146,8 @@ try {
     ),
   )
   put('usr/share/man/man5/certvend.toml.5.gz', compress(configurationPage(edition)))
-  copy('usr/lib/systemd/system/certvend.service', 'certvend.service')
+  for (const unit of ['certvend.service', 'certvend-consumers.service', 'certvend-consumers.path'])
+    copy(`usr/lib/systemd/system/${unit}`, unit)
   copy('usr/lib/sysusers.d/certvend.conf', 'certvend.sysusers')
   copy('etc/certvend/agent.toml', 'agent.toml')
   put('usr/share/doc/certvend/copyright', copyright(inputs))

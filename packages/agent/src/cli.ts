@@ -10,6 +10,7 @@ import { run } from './commands/run.ts'
 import { status } from './commands/status.ts'
 import { storeCheck } from './commands/store.ts'
 import { type ExitCode, toFailure } from './failure.ts'
+import { addHandingOn } from './handing-on.ts'
 import type { Flags } from './settings.ts'
 import { type Output, openTerminal, type Terminal } from './terminal.ts'
 import { version } from './version.ts'
@@ -227,6 +228,7 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .action(async (directory: string | undefined, flags: Flags) =>
       settle(await storeCheck(directory, flags, terminal)),
     )
+  addHandingOn({ root, place: place.map((name) => options[name]), terminal, settle })
   return root
 }
 

@@ -9,6 +9,12 @@ import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { parse, TomlError } from 'smol-toml'
 import * as v from 'valibot'
+import {
+  type ConsumerSettings,
+  ConsumersTable,
+  consumerKeys,
+  consumerSettings,
+} from './consumer-settings.ts'
 import type { DialectSettings } from './dialect.ts'
 import { configurationError } from './failure.ts'
 import { type SerialSource, serialOrigins } from './serial.ts'
@@ -73,7 +79,9 @@ const keys = {
   ...dialectKeys,
   state_directory: v.optional(text),
   mqtt: v.optional(v.strictObject(mqttKeys, 'expected a table')),
+  consumers: v.optional(ConsumersTable),
 }
+const tables: Readonly<Record<string, object>> = { mqtt: mqttKeys, consumers: consumerKeys }
 const File = v.strictObject(keys)
 
 /** A value, and where it came from: `--server`, or `/etc/certvend/agent.toml:3`. */
@@ -100,6 +108,8 @@ export interface Config {
   readonly dialect?: DialectSettings
   readonly stateDirectory?: Sourced
   readonly mqtt: MqttSettings
+  /** In their order. */
+  readonly consumers?: readonly ConsumerSettings[]
 }
 
 /**
@@ -131,7 +141,7 @@ export function parseConfig(content: string, file: string): Config {
   }
   const result = v.safeParse(File, table)
   if (!result.success) throw refuse(result.issues[0], content, file)
-  const { url, pins, serial, token_file, state_directory, mqtt = {} } = result.output
+  const { url, pins, serial, token_file, state_directory, mqtt = {}, consumers } = result.output
   const directory = path.dirname(path.resolve(file))
   const at = (key: string): string => place(content, file, [key])
   const sourced = (key: string, value: string): Sourced => ({ value, from: at(key) })
@@ -151,6 +161,9 @@ export function parseConfig(content: string, file: string): Config {
       ...(mqtt.status_topic === undefined ? {} : { statusTopic: mqtt.status_topic }),
       ...(mqtt.retain_status === undefined ? {} : { retainStatus: mqtt.retain_status }),
     },
+    ...(consumers === undefined
+      ? {}
+      : { consumers: consumers.map((consumer) => consumerSettings(consumer, directory)) }),
   }
 }
 
@@ -189,12 +202,14 @@ function serialSource(
 }
 
 function refuse(issue: v.InferIssue<typeof File>, content: string, file: string): Error {
-  const names = (issue.path ?? []).map(({ key }) => String(key))
-  const where = place(content, file, names)
+  const steps = (issue.path ?? []).map(({ key }) => key)
+  const names = steps.filter((step) => typeof step === 'string').map(String)
+  const nth = steps.find((step) => typeof step === 'number')
+  const where = place(content, file, names, typeof nth === 'number' ? nth : undefined)
   const unknown = issue.type === 'strict_object' && issue.expected === 'never'
   if (!unknown) return configurationError(`${where}: ${names.join('.')}: ${issue.message}`)
   const key = names.at(-1) ?? ''
-  const known = Object.keys(names.length > 1 ? mqttKeys : keys)
+  const known = Object.keys((names.length > 1 ? tables[names[0] ?? ''] : keys) ?? {})
   const near = nearest(key, known)
   return configurationError(
     `${where}: unknown key "${names.join('.')}"`,
@@ -206,23 +221,31 @@ function refuse(issue: v.InferIssue<typeof File>, content: string, file: string)
   )
 }
 
-/** `file:line` of a key's definition, or of the table that it stands in, or `file`. */
-function place(content: string, file: string, names: readonly string[]): string {
-  const line = lineOf(content, names) ?? lineOf(content, names.slice(0, 1))
+/**
+ * `file:line` of a key's definition, or of the table that it stands in, or `file`.
+ *
+ * @param nth which of several tables of that name, from 0
+ */
+function place(content: string, file: string, names: readonly string[], nth?: number): string {
+  const line = lineOf(content, names, nth) ?? lineOf(content, names.slice(0, 1), nth)
   return line === undefined ? file : `${file}:${line}`
 }
 
-function lineOf(content: string, names: readonly string[]): number | undefined {
+function lineOf(content: string, names: readonly string[], nth = 0): number | undefined {
   const [table, key] = names.length > 1 ? [names[0], names[1]] : ['', names[0]]
   const written = (name: string | undefined): string =>
     `["']?${(name ?? '').replace(/[^A-Za-z0-9_-]/g, '\\$&')}["']?`
   const header = /^\s*\[+\s*["']?([^"'\]]*?)["']?\s*\]/
   const assignment = new RegExp(`^\\s*${written(key)}\\s*[.=]`)
   let inside = ''
+  let count = -1
   for (const [index, line] of content.split('\n').entries()) {
-    inside = header.exec(line)?.[1] ?? inside
-    const named = header.test(line) && inside === names.join('.')
-    if (named || (inside === table && assignment.test(line))) return index + 1
+    const opened = header.exec(line)?.[1]
+    inside = opened ?? inside
+    if (opened !== undefined && opened === names[0]) count++
+    const named = opened === names.join('.') && count >= nth
+    if (named || (inside === table && (table === '' || count >= nth) && assignment.test(line)))
+      return index + 1
   }
   return undefined
 }

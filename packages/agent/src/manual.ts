@@ -75,6 +75,37 @@ export const configKeys: readonly (readonly [key: string, value: string, meaning
     'true or false',
     'Whether the server keeps the last status for later subscribers. Default false: AWS IoT Core closes on a retained message unless the policy allows it.',
   ],
+  [
+    'consumers.name',
+    '"NAME"',
+    'In a table [[consumers]], one for each program that is handed each new identity, in their order: what certvend status calls it.',
+  ],
+  [
+    'consumers.format, consumers.directory',
+    '"FORMAT" and "DIRECTORY"',
+    'As certvend export --format and --out. The directory is for certvend alone, and nobody but root can write to it or to those above it. Further keys that a format takes: names, key_format, password_file, role_alias, aws_region, credentials_endpoint, topics.',
+  ],
+  [
+    'consumers.owner, consumers.group, consumers.mode',
+    '"USER", "GROUP", "0600"',
+    'Who may read the private key. Default: root alone; with a group, mode 0640.',
+  ],
+  [
+    'consumers.unit, consumers.action',
+    '"NAME.service" and "restart" or "reload"',
+    'What makes the program read its files. One that does not run is left so.',
+  ],
+  [
+    'consumers.command',
+    '["/PROGRAM", "ARGUMENT"]',
+    'In the place of unit: a program to run, without a shell, with CERTVEND_DIRECTORY in its environment.',
+  ],
+  [
+    'consumers.health',
+    '["/PROGRAM", "ARGUMENT"]',
+    'Asked every half second until it ends with exit code 0 or the time is over. Default for a unit: it stays active for two seconds.',
+  ],
+  ['consumers.time_limit', 'SECONDS', 'For waking it and for its health, each. Default 30.'],
 ]
 
 const roff = (text: string): string =>
@@ -168,6 +199,7 @@ export function commandPage(root: Command, edition: Edition): string {
         ['/etc/certvend/claim.token', 'The one-time token, mode 0600, where it is given so.'],
         ['/var/lib/certvend', 'Key and certificate: the state directory of the service.'],
         ['/run/certvend/query.sock', 'Answers certvend status, for the group certvend.'],
+        ['/run/certvend-consumers/consumers.json', 'What handing the identity on came to.'],
         ['/run/certvend/control.sock', 'Answers certvend reload, for root.'],
       ].flatMap(([file = '', what = '']) => ['.TP', `\\fI${roff(file)}\\fR`, roff(what)]),
     ) +

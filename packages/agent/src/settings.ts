@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import path from 'node:path'
 import { defaultStateDirectory } from '@certvend/client'
 import { type Config, type MqttSettings, readConfig, type Sourced } from './config.ts'
+import type { ConsumerSettings } from './consumer-settings.ts'
 import type { DialectSettings } from './dialect.ts'
 import { configurationError } from './failure.ts'
 import type { SerialSource } from './serial.ts'
@@ -38,6 +39,8 @@ export interface Settings {
   readonly tokenFile?: Sourced
   readonly dialect: DialectSettings
   readonly mqtt: MqttSettings
+  /** Empty where none is configured. */
+  readonly consumers: readonly ConsumerSettings[]
 }
 
 /** Where a configured gateway keeps its things. */
@@ -102,6 +105,7 @@ export async function resolveSettings(
     ...(tokenFile === undefined ? {} : { tokenFile }),
     dialect,
     mqtt: config.mqtt,
+    consumers: config.consumers ?? [],
   }
 }
 

@@ -12,6 +12,7 @@ import {
   type Pending,
   type VendedBy,
 } from '@certvend/client'
+import type { ConsumersRecord } from './consumers.ts'
 import type { Episode } from './journal.ts'
 import type { LiveDocument } from './live.ts'
 import { clockTime, day, duration } from './wording.ts'
@@ -62,6 +63,8 @@ export interface StatusDocument {
   readonly live?: LiveDocument
   /** What the running agent remembers of the last thing that went wrong, over or not. */
   readonly lastFailure?: Episode
+  /** What the last round of handing the identity on came to; absent where nothing is handed on. */
+  readonly consumers?: ConsumersRecord
   readonly problems: readonly Problem[]
   /** What opening the store mended. */
   readonly mended: readonly string[]

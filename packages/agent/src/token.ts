@@ -174,7 +174,7 @@ export async function keepToken(
   const own = ownCopy(store.directory)
   const owner = fs.statSync(store.directory)
   const foreign = owner.uid !== process.getuid?.()
-  if (readIfThere(own) !== token) replaceFile(own, token, foreign ? owner : undefined)
+  if (readIfThere(own) !== token) replaceFile(own, token, foreign ? { owner } : {})
   syncDirectory(store.directory)
   return true
 }

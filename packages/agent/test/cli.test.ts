@@ -48,6 +48,9 @@ Commands:
   probe [options] [url]          which dialect a vending machine speaks, without
                                  spending anything
   store                          look after the state directory
+  export [options]               the credential in the form in which another
+                                 program takes it
+  consumers                      programs that are handed each new identity
 
 Examples:
   See what happens, with everything on the command line:

@@ -7,12 +7,22 @@ import { checkOf, readStatus, type StatusDocument, statusInWords } from '../stat
 import type { Terminal } from '../terminal.ts'
 
 export async function status(flags: Flags, terminal: Terminal): Promise<ExitCode> {
-  const { stateDirectory, socketDirectory } = await resolveSettings(flags)
+  const { stateDirectory, socketDirectory, consumers } = await resolveSettings(flags)
   const now = systemClock.now()
   const answer = await ask(socketDirectory, 'query', 'status')
-  const document = answer?.ok
+  const found = answer?.ok
     ? (answer.result as StatusDocument)
     : await readStatus(stateDirectory, now)
-  terminal.out(flags.json ? JSON.stringify(document, undefined, 2) : statusInWords(document, now))
+  const handedOn = consumers.length > 0 ? await import('../consumers.ts') : undefined
+  const record = handedOn?.readConsumersRecord(handedOn.consumersPlaces.record)
+  const document = record ? { ...found, consumers: record } : found
+  const words = (record?.consumers ?? []).map(
+    (result) => `consumer      ${handedOn?.resultInWords(result)}\n`,
+  )
+  terminal.out(
+    flags.json
+      ? JSON.stringify(document, undefined, 2)
+      : statusInWords(document, now) + words.join(''),
+  )
   return flags.check ? checkOf(document) : document.state === 'unreadable' ? 3 : 0
 }
