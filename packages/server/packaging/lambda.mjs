@@ -3,7 +3,7 @@
  * [--out DIRECTORY]`, after `tsc -b`; by default into `dist/lambda`.
  *
  * One directory for all of them: each is an entry of its own, what they share lies in chunks, and what
- * a call does not need is not read by a cold start. The same commit gives the same bytes.
+ * a call does not need is not read by a cold start.
  */
 import fs from 'node:fs'
 import path from 'node:path'
@@ -18,9 +18,7 @@ const { values } = parseArgs({
 })
 const out = path.resolve(values.out)
 const functions = path.join(here, '../dist/lambda')
-const entries = ['vend', 'activate', 'confirm', 'sweep'].filter((name) =>
-  fs.existsSync(path.join(functions, `${name}.js`)),
-)
+const entries = ['vend', 'activate', 'confirm', 'sweep']
 
 fs.rmSync(out, { recursive: true, force: true })
 const { metafile } = await build({
@@ -46,12 +44,20 @@ const { metafile } = await build({
 
 const say = (line) => process.stdout.write(`${line}\n`)
 const kilobytes = (bytes) => `${Math.round(bytes / 1024)} KB`
-const outputs = Object.entries(metafile.outputs)
-for (const [file, { bytes, entryPoint, imports }] of outputs) {
-  if (!entryPoint) continue
-  const read = imports.filter(({ kind }) => kind === 'import-statement')
-  const chunks = read.reduce((sum, { path: chunk }) => sum + metafile.outputs[chunk].bytes, 0)
-  say(`${path.basename(file)}  ${kilobytes(bytes + chunks)} read by a cold start`)
+const outputs = metafile.outputs
+/** What is read before a function can be called: itself, and what it imports in any way but by import(). */
+function read(file, seen = new Set()) {
+  if (seen.has(file)) return seen
+  seen.add(file)
+  for (const { path: chunk, kind } of outputs[file].imports)
+    if (kind === 'import-statement' && outputs[chunk]) read(chunk, seen)
+  return seen
 }
-const total = outputs.reduce((sum, [, { bytes }]) => sum + bytes, 0)
-say(`${path.relative(process.cwd(), out)}: ${outputs.length} files, ${kilobytes(total)}`)
+for (const name of entries) {
+  const file = path.relative(root, path.join(out, `${name}.mjs`))
+  const bytes = [...read(file)].reduce((sum, each) => sum + outputs[each].bytes, 0)
+  say(`${name}: ${kilobytes(bytes)} are read by a cold start`)
+}
+const total = Object.values(outputs).reduce((sum, { bytes }) => sum + bytes, 0)
+const count = Object.keys(outputs).length
+say(`${path.relative(process.cwd(), out)}: ${count} files, ${kilobytes(total)}`)

@@ -24,17 +24,27 @@ describe('the environment of a function', () => {
       policyName: 'device-policy',
       mqttPort: 8883,
       dialects: [],
+      shadow: false,
     })
   })
 
   it('with empty variables is as one without them, as CloudFormation fills it', () => {
     const empty = {
-      CERTVEND_CA_SECRET: '',
+      CERTVEND_CA: '',
       CERTVEND_MQTT_HOST: '',
       CERTVEND_MQTT_ANCHORS: ' ',
       CERTVEND_DIALECTS: '',
     }
     expect(readSettings({ ...least, ...empty })).toEqual(readSettings(least))
+  })
+
+  it('names old vending machines, with a prefix each where two share a URL', () => {
+    const names = 'awslabs-2018=/LATEST, awslabs-2020=/Prod,iot-atlas'
+    expect(readSettings({ ...least, CERTVEND_DIALECTS: names }).dialects).toEqual([
+      { name: 'awslabs-2018', prefix: '/LATEST' },
+      { name: 'awslabs-2020', prefix: '/Prod' },
+      { name: 'iot-atlas' },
+    ])
   })
 
   it('on port 443 asks for the ALPN protocol of IoT Core', () => {
@@ -61,6 +71,8 @@ describe('the environment of a function', () => {
       CERTVEND_MQTT_ANCHORS: secret,
       CERTVEND_TABLE_SHAPE: secret,
       CERTVEND_KEEP_PLAIN_TOKENS: 'yes',
+      CERTVEND_SHADOW: 'yes',
+      CERTVEND_DIALECTS: secret,
     }
     let message = ''
     try {
@@ -76,7 +88,14 @@ describe('the environment of a function', () => {
   it('for a CA of its own names the secret that holds it', () => {
     for (const issuer of ['aws-iot-own-ca', 'aws-iot-jitr'])
       expect(() => readSettings({ ...least, CERTVEND_ISSUER: issuer })).toThrow(
-        'CERTVEND_CA_SECRET is missing',
+        'CERTVEND_CA is missing',
       )
+  })
+
+  it('for a CA in KMS names its certificate too', () => {
+    const CERTVEND_CA = 'arn:aws:kms:eu-west-1:123456789012:key/1234'
+    expect(() =>
+      readSettings({ ...least, CERTVEND_ISSUER: 'aws-iot-own-ca', CERTVEND_CA }),
+    ).toThrow('CERTVEND_CA_CERTIFICATE_ID is missing')
   })
 })

@@ -1,7 +1,7 @@
 /** How the words of a command line are judged. */
 import { isDeviceSerial, isThingName } from '@certvend/client/wire'
 import { InvalidArgumentError } from 'commander'
-import { isLegacyName, type LegacyRoute, legacyNames } from '../legacy/routes.ts'
+import { type LegacyRoute, legacyNames, readRoute } from '../legacy/routes.ts'
 
 export function wholeNumber(text: string): number {
   if (!/^[1-9][0-9]{0,8}$/.test(text)) throw new InvalidArgumentError('not a whole number above 0.')
@@ -68,11 +68,10 @@ export function attribute(
 
 /** `NAME` or `NAME=/PREFIX`. */
 export function legacyRoute(text: string, given: readonly LegacyRoute[]): readonly LegacyRoute[] {
-  const [, name = '', prefix] =
-    /^([a-z0-9-]+)(?:=((?:\/[A-Za-z0-9._~-]{1,64}){0,4}))?$/.exec(text) ?? []
-  if (!isLegacyName(name))
+  const route = readRoute(text)
+  if (!route)
     throw new InvalidArgumentError(
       `not an old dialect, optionally with =/PREFIX: ${legacyNames.join(', ')}.`,
     )
-  return [...given, { name, ...(prefix !== undefined && { prefix }) }]
+  return [...given, route]
 }

@@ -5,6 +5,7 @@
 import { X509Certificate } from 'node:crypto'
 import type { Endpoint } from '@certvend/client/wire'
 import { day } from '../clock.ts'
+import { type LegacyRoute, legacyNames, readRoute } from '../legacy/routes.ts'
 
 export const issuers = ['aws-iot', 'aws-iot-own-ca', 'aws-iot-jitr'] as const
 
@@ -16,8 +17,10 @@ export interface Settings {
     readonly keepPlainTokens: boolean
   }
   readonly issuer: (typeof issuers)[number]
-  /** ARN of the secret with the CA; present unless AWS IoT's own CA signs. */
-  readonly caSecret?: string
+  /** ARN of the secret or of the KMS key of the CA; present unless AWS IoT's own CA signs. */
+  readonly ca?: string
+  /** Under which AWS IoT knows it. */
+  readonly caCertificateId?: string
   /** How long certificates of that CA last, in milliseconds. */
   readonly validityMs: number
   /** The AWS IoT policy that every device gets. */
@@ -30,7 +33,9 @@ export interface Settings {
   /** CAs of a custom domain, one PEM each. Absent: Amazon's. */
   readonly mqttAnchors?: Endpoint['trustAnchors']
   /** Old vending machines that are answered too. */
-  readonly dialects: readonly string[]
+  readonly dialects: readonly LegacyRoute[]
+  /** Whether devices of awslabs 2020 are given their shadows. */
+  readonly shadow: boolean
 }
 
 type Environment = Readonly<Record<string, string | undefined>>
@@ -61,9 +66,19 @@ export function readSettings(environment: Environment): Settings {
     if (found?.length === 0) wrong.push(`${name} holds something else than CA certificates`)
     return found
   }
+  const routes = (name: string): LegacyRoute[] =>
+    (said(name) ?? '').split(',').flatMap((text) => {
+      if (!text.trim()) return []
+      const route = readRoute(text.trim())
+      if (!route) wrong.push(`${name} holds something else than ${legacyNames.join(', ')}`)
+      return route ?? []
+    })
 
   const issuer = oneOf('CERTVEND_ISSUER', issuers)
-  const caSecret = issuer === 'aws-iot' ? undefined : needed('CERTVEND_CA_SECRET')
+  const ca = issuer === 'aws-iot' ? undefined : needed('CERTVEND_CA')
+  const caCertificateId = said('CERTVEND_CA_CERTIFICATE_ID')
+  if (ca?.includes(':kms:') && caCertificateId === undefined)
+    wrong.push('CERTVEND_CA_CERTIFICATE_ID is missing: a KMS key comes without a certificate')
   const mqttHost = said('CERTVEND_MQTT_HOST')
   const mqttPort = wholeNumber('CERTVEND_MQTT_PORT', 8883, 65_535)
   const mqttAnchors = anchors('CERTVEND_MQTT_ANCHORS')
@@ -77,14 +92,16 @@ export function readSettings(environment: Environment): Settings {
       keepPlainTokens: oneOf('CERTVEND_KEEP_PLAIN_TOKENS', ['false', 'true']) === 'true',
     },
     issuer,
-    ...(caSecret !== undefined && { caSecret }),
+    ...(ca !== undefined && { ca }),
+    ...(caCertificateId !== undefined && { caCertificateId }),
     validityMs: wholeNumber('CERTVEND_CERTIFICATE_DAYS', 365, 9000) * day,
     policyName: needed('CERTVEND_POLICY'),
     ...(mqttHost !== undefined && { mqttHost }),
     mqttPort,
     ...(mqttPort === 443 && { mqttAlpn: 'x-amzn-mqtt-ca' as const }),
     ...(mqttAnchors && { mqttAnchors }),
-    dialects: (said('CERTVEND_DIALECTS') ?? '').split(',').flatMap((name) => name.trim() || []),
+    dialects: routes('CERTVEND_DIALECTS'),
+    shadow: oneOf('CERTVEND_SHADOW', ['false', 'true']) === 'true',
   }
   if (wrong.length > 0) throw new Error(`the function's environment: ${wrong.join('; ')}`)
   return settings

@@ -26,6 +26,13 @@ export interface LegacyRoute {
   readonly prefix?: string
 }
 
+/** Reads `NAME` or `NAME=/PREFIX`; undefined if it is neither. */
+export function readRoute(text: string): LegacyRoute | undefined {
+  const [, name = '', prefix] =
+    /^([a-z0-9-]+)(?:=((?:\/[A-Za-z0-9._~-]{1,64}){0,4}))?$/.exec(text) ?? []
+  return isLegacyName(name) ? { name, ...(prefix !== undefined && { prefix }) } : undefined
+}
+
 /** Whether `pathname` is `path`, below the route's prefix or below anything. */
 export const isAt = (pathname: string, path: string, { prefix }: LegacyRoute): boolean =>
   pathname === `${prefix ?? ''}${path}` ||

@@ -3,9 +3,10 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { parse, type ScalarTag } from 'yaml'
+import { type IotRole, iotPermissions } from '../src/issuer/iot-permissions.ts'
 
-const root = path.resolve(import.meta.dirname, '..')
-const text = fs.readFileSync(path.join(root, 'packages/server/template.yaml'), 'utf8')
+const here = path.resolve(import.meta.dirname, '..')
+const text = fs.readFileSync(path.join(here, 'template.yaml'), 'utf8')
 
 /** CloudFormation's short forms (`!Ref x`) in the long one (`{ Ref: x }`). */
 const shortForms: ScalarTag[] = [
@@ -67,17 +68,39 @@ function* below(json: Json | undefined): Generator<Json> {
 const isFields = (json: Json | undefined): json is Fields =>
   typeof json === 'object' && json !== null && !Array.isArray(json)
 
-/** Statements of a role's policies: who may do what to what. */
-const statements = ofType('AWS::IAM::Role').flatMap(([role, { Properties }]) =>
-  [...below(Properties.Policies)]
+/** Statements of roles and of the policy that they share: who may do what to what. */
+const statements = [...ofType('AWS::IAM::Role'), ...ofType('AWS::IAM::ManagedPolicy')].flatMap(
+  ([role, { Properties }]) =>
+    [...below(Properties as unknown as Json)]
+      .filter(isFields)
+      .filter((fields) => 'Action' in fields && 'Resource' in fields)
+      .map(({ Action, Resource }) => ({
+        role,
+        actions: [Action].flat() as string[],
+        resource: Resource,
+      })),
+)
+
+/** What a role is granted on AWS IoT always, and under one condition: `iot:Action on resource`. */
+function iotGrants(role: string, condition?: string): string[] {
+  const { Policies } = template.Resources[role]!.Properties
+  const policies = (Policies as readonly Fields[]).flatMap((policy) => {
+    const choice = policy['Fn::If'] as readonly Fields[] | undefined
+    if (!choice) return [policy]
+    return (choice[0] as unknown) === condition ? [choice[1]!] : []
+  })
+  const granted = policies
+    .flatMap((policy) => [...below(policy)])
     .filter(isFields)
     .filter((fields) => 'Action' in fields)
-    .map(({ Action, Resource }) => ({
-      role,
-      actions: [Action].flat() as string[],
-      resource: Resource,
-    })),
-)
+    .flatMap(({ Action, Resource }) =>
+      ([Action].flat() as string[]).map((action) => {
+        const arn = isFields(Resource) ? String(Resource['Fn::Sub']) : String(Resource)
+        return `${action} on ${arn.split(':').at(-1)}`
+      }),
+    )
+  return [...new Set(granted.filter((grant) => grant.startsWith('iot:')))].sort()
+}
 
 /** AWS's service authorization reference names no resource type for these. */
 const withoutResource = new Set([
@@ -107,6 +130,26 @@ describe('permissions', () => {
         if (!withoutResource.has(action))
           expect({ role, action, resource }).not.toMatchObject({ resource: '*' })
   })
+
+  it.each([
+    ['Vend', 'AwsIotSigns', 'aws-iot', []],
+    ['Vend', 'WeRegister', 'aws-iot-own-ca', ['RegisterCertificate']],
+    ['Vend', 'DevicesRegister', 'aws-iot-jitr', []],
+    ['Confirm', undefined, 'presence', []],
+    ['Activate', undefined, 'registered', []],
+    // What the sweep finds is registered already.
+    ['Sweep', undefined, 'sweep', ['RegisterCertificate', 'RegisterCertificateWithoutCA']],
+  ] as const)(
+    'of %s (%s) are what the code of %s asks AWS IoT for',
+    (name, condition, role, spare) => {
+      const needed = iotPermissions[role satisfies IotRole]
+        .filter(({ action }) => !(spare as readonly string[]).includes(action))
+        .flatMap(({ action, resources: on }) =>
+          on.map((resource) => `iot:${action} on ${resource}`),
+        )
+      expect(iotGrants(`${name}Role`, condition)).toEqual([...new Set(needed)].sort())
+    },
+  )
 
   it('let each function write its own log and nobody else’s', () => {
     for (const [name, { Properties }] of ofType('AWS::Serverless::Function')) {
@@ -260,10 +303,7 @@ describe('the template', () => {
   })
 
   it('says to the functions what they read, and nothing else', () => {
-    const settings = fs.readFileSync(
-      path.join(root, 'packages/server/src/lambda/settings.ts'),
-      'utf8',
-    )
+    const settings = fs.readFileSync(path.join(here, 'src/lambda/settings.ts'), 'utf8')
     const read = new Set(settings.match(/CERTVEND_[A-Z_]+/g))
     const { Variables } = template.Globals.Function.Environment as { Variables: Fields }
     expect(Object.keys(Variables).sort()).toEqual([...read].sort())
