@@ -184,7 +184,7 @@ export const faults = {
   },
   'certificate-expired': {
     what: 'the certificate expired while the gateway lay in store',
-    by: 'vending machine that issues for a few seconds; the clock is right',
+    by: 'file: a store whose certificate ended in 2021; the clock is right',
     expected: 'certificate',
   },
   'store-held': {

@@ -73,8 +73,9 @@ export function inspectStore(directory: string): StoreReport {
 function state(
   root: string,
 ): Pick<StoreReport, 'verdict' | 'problem' | 'generations' | 'wouldMend'> {
-  const generations = reports(root)
+  let generations: GenerationReport[] = []
   try {
+    generations = reports(root)
     const seen = survey(root)
     const verdict = seen.current ? 'whole' : seen.pending ? 'requested' : 'empty'
     return { verdict, generations, wouldMend: mendings(seen).map(inWords) }
