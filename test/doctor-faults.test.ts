@@ -1,4 +1,5 @@
 /** The list of faults that doctor is measured by keeps its size and its reach. */
+import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { doubles, faults, healthy } from './doctor/faults.ts'
 
@@ -13,6 +14,12 @@ describe('the faults', () => {
     expect(doubles.length).toBeGreaterThanOrEqual(10)
     for (const [one, other] of doubles)
       expect(faults[one].expected, `${one} and ${other}`).not.toBe(faults[other].expected)
+  })
+
+  it('are in docs/troubleshooting.md, each with the check that was named first', () => {
+    const page = readFileSync(new URL('../docs/troubleshooting.md', import.meta.url), 'utf8')
+    for (const { what, by, expected } of Object.values(faults))
+      expect(page).toContain(`\n| ${what} | ${by} | ${expected} | `)
   })
 
   it('are measured against ten healthy set-ups or more', () => {

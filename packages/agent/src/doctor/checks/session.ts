@@ -170,6 +170,18 @@ export const agent: Check = {
   symptom: 'Everything is well now, and the agent is not online yet',
   looks: 'What the running agent waits for.',
   advice: 'It tries again by itself; `systemctl reload certvend` makes it try at once.',
+  after: [
+    ...before,
+    'session',
+    'publish',
+    'client-id',
+    'claim',
+    'pending',
+    'vending-port',
+    'vending-tls',
+    'dialect',
+    'vending-server',
+  ],
   judge(evidence) {
     const live = evidence.daemon?.status?.live
     if (!live)

@@ -150,6 +150,7 @@ export const token: Check = {
   looks: 'Before there is a credential: whether a token is at hand. It is not sent anywhere.',
   advice:
     'Put the token alone, on one line, into the file that `token_file` names, mode 0600; or as `certvend.token` onto the boot partition. A new one: `certvend-server device rearm SERIAL`.',
+  after: ['store-safety', 'key', 'store'],
   judge({ parts, credential }) {
     if (credential) return notNeeded
     if (!parts) return unknown('the configuration cannot be read')
