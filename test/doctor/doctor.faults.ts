@@ -4,7 +4,8 @@ import { describe, expect, it } from 'vitest'
 import { contents } from '../temporary.ts'
 import { doubles, type FaultName, faults, type HealthyName, healthy } from './faults.ts'
 import { setUps } from './healthy.ts'
-import { type Injection, injections } from './injections.ts'
+import type { Injection } from './injection.ts'
+import { injections } from './injections.ts'
 import { type Diagnosed, makeScene, missing, type Scene } from './scene.ts'
 
 declare module 'vitest' {

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import { cable, makeNamespace, type Namespace, nextJson } from '../namespaces.ts'
 import type { FaultName } from './faults.ts'
-import type { Injection } from './injections.ts'
+import type { Injection } from './injection.ts'
 import type { Scene } from './scene.ts'
 
 type Named = Namespace & { readonly name: string }
