@@ -6,6 +6,8 @@ import { expect, onTestFinished } from 'vitest'
 import { startHttpProxy } from '../http-proxy.ts'
 import type { FaultName } from './faults.ts'
 import type { Injection } from './injection.ts'
+import type { machineInjections } from './machine-injections.ts'
+import type { networkInjections } from './networks.ts'
 import { credentialOf, redirect, type Scene } from './scene.ts'
 import {
   aYear,
@@ -34,7 +36,12 @@ async function proxied(scene: Scene, options: Parameters<typeof startHttpProxy>[
 
 const behindProxy: LabOptions = { host: 'lab.example' }
 
-export const serverInjections = {
+type ServerFault = Exclude<
+  FaultName,
+  keyof typeof machineInjections | keyof typeof networkInjections
+>
+
+export const serverInjections: Readonly<Record<ServerFault, Injection>> = {
   'vending-refuses': {
     inject: async (scene) => {
       scene.settings.url = `https://localhost:${await deafPort()}`
@@ -124,7 +131,12 @@ export const serverInjections = {
   },
   'another-dialect': {
     after: 'nothing',
-    lab: { intercept: everything(() => json('{"message":"Device does not exist"}')) },
+    lab: {
+      intercept: async ({ url }) =>
+        new URL(url).pathname === '/getcert'
+          ? json('"Access Deny!"')
+          : json('{"message":"Missing Authentication Token"}', { status: 403 }),
+    },
     inject: () => {},
   },
   'vending-busy': {
@@ -214,4 +226,4 @@ export const serverInjections = {
     after: 'enrolled',
     inject: async (scene) => redirect(scene, { port: await listen(() => {}) }),
   },
-} satisfies Partial<Record<FaultName, Injection>>
+}

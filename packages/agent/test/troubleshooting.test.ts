@@ -69,4 +69,5 @@ const nothingConfigured = {
   pins: [],
   serial: { kind: 'default', from: 'the serial' },
   mqtt: {},
+  dialect: {},
 } as const

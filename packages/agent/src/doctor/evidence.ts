@@ -2,7 +2,14 @@
  * What doctor has seen. Gathered first, by `gather.ts` and what it calls; judged afterwards, by checks
  * that do no input and no output.
  */
-import type { CertvendError, Credential, Pending, StoreReport } from '@certvend/client'
+import type {
+  CertvendError,
+  Credential,
+  DialectName,
+  DialectOptions,
+  Pending,
+  StoreReport,
+} from '@certvend/client'
 import type { ShownCertificate, Trace, VendingTrace } from '@certvend/client/trace'
 import type { ConfigurationError } from '../failure.ts'
 import type { Episode } from '../journal.ts'
@@ -24,6 +31,7 @@ export interface OpenFile {
 
 /** What enrolling would take, each judged by itself. Absent: nobody named it. */
 export interface ClaimParts {
+  readonly dialect: Read<DialectOptions>
   readonly url?: Read<URL>
   readonly pins: readonly { readonly file: string; readonly read: Read<ShownCertificate[]> }[]
   readonly serial: Read<string> & { readonly written: boolean }
@@ -86,6 +94,8 @@ export interface Evidence {
   /** Addresses of this machine beside the loopback's and the link-local ones. */
   readonly addresses: readonly string[]
   readonly vending?: VendingTrace
+  /** What the URL speaks, where it was asked for. */
+  readonly spoken?: DialectName | 'unknown'
   readonly mqtt?: Trace
   /** Port 443 of the MQTT server's host, looked at when its own port did not answer. */
   readonly mqtt443?: Trace

@@ -7,7 +7,12 @@ import {
   inspectStore,
   isCertvendError,
 } from '@certvend/client'
-import { type Trace, traceMqttServer, traceVendingServer } from '@certvend/client/trace'
+import {
+  type Trace,
+  traceMqttServer,
+  traceVendingServer,
+  type VendingTrace,
+} from '@certvend/client/trace'
 import { ownAddresses } from '../addresses.ts'
 import { readPin } from '../enrollment.ts'
 import { configurationError, isConfigurationError } from '../failure.ts'
@@ -90,19 +95,39 @@ async function lookAtVending(
   { parts }: Evidence,
   settings: Settings,
   { clock, signal, onStep }: GatherOptions,
-): Promise<Pick<Evidence, 'vending'>> {
+): Promise<Pick<Evidence, 'vending' | 'spoken'>> {
   const url = parts?.url
-  if (!url?.ok || !parts) return {}
+  if (!url?.ok || !parts?.dialect.ok || url.value.protocol === 'http:') return {}
   const pins = usablePins(parts, settings)
   onStep(`looking at the way to ${url.value.host}`)
   // Without a usable pin nobody vouches; the way there is seen all the same, and TLS is not judged.
   const server = createVendingServer({
     url: url.value,
     pins: pins.ok ? pins.value : amazonTrustAnchors().pem,
+    dialect: parts.dialect.value,
   })
-  const trace = await traceVendingServer(server, { clock, signal, deadlineMs: stepMs })
-  return pins.ok || (trace.failure && !isTrust(trace)) ? { vending: trace } : {}
+  const road = { clock, signal, deadlineMs: stepMs }
+  const vending = await traceVendingServer(server, road)
+  if (!pins.ok) return vending.failure && !isTrust(vending) ? { vending } : {}
+  if (!isDoubtful(vending)) return { vending }
+  onStep(`asking ${url.value.host} which dialect it speaks`)
+  const { probeVendingServer } = await import('@certvend/client/probe')
+  try {
+    const { dialect = 'unknown' } = await probeVendingServer(
+      { url: url.value, pins: pins.value },
+      road,
+    )
+    return { vending, spoken: dialect }
+  } catch (error) {
+    if (!isCertvendError(error)) throw error
+    return { vending }
+  }
 }
+
+/** Verified, and not known to speak the dialect that is configured. */
+const isDoubtful = ({ reached, answer }: VendingTrace): boolean =>
+  reached === 'secured' &&
+  (!answer || /^ERR_(REPLY_MALFORMED|REQUEST_REFUSED)$/.test(answer.failure?.code ?? ''))
 
 const isTrust = ({ failure }: Trace): boolean => isCertvendError(failure, 'ERR_SERVER_UNTRUSTED')
 

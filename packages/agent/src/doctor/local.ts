@@ -6,11 +6,14 @@ import {
   amazonTrustAnchors,
   type CredentialStore,
   createVendingServer,
+  type DialectName,
   isCertvendError,
   openCredentialStore,
   parseTrustAnchors,
 } from '@certvend/client'
 import { describeCertificate } from '@certvend/client/trace'
+import type { Sourced } from '../config.ts'
+import { readDialect, readSaltedToken } from '../dialect.ts'
 import { readPin } from '../enrollment.ts'
 import { configurationError, isConfigurationError } from '../failure.ts'
 import { readSerial } from '../serial.ts'
@@ -35,28 +38,43 @@ const serviceToken = '/etc/certvend/claim.token'
 export function readParts(settings: Settings, environment: NodeJS.ProcessEnv): ClaimParts {
   const { url, pins, serial } = settings
   const written = serial.kind !== 'default'
+  const dialect = attempt(() => readDialect(settings.dialect))
+  const name = dialect.ok ? dialect.value.name : 'certvend'
   return {
-    ...(url ? { url: attempt(() => judgeUrl(url.value, url.from)) } : {}),
+    dialect,
+    ...(url ? { url: attempt(() => judgeUrl(url, name)) } : {}),
     pins: pins.map((pin) => ({ file: pin.value, read: attempt(() => describePin(readPin(pin))) })),
     serial: { ...attempt(() => readSerial(serial, { environment }).value), written },
-    token: tokenOf(settings, environment),
+    token: tokenOf(settings, name, environment),
   }
 }
 
-function judgeUrl(url: string, from: string): URL {
+function judgeUrl({ value: url, from }: Sourced, dialect: DialectName): URL {
+  const plain = dialect === 'express-2017' && url.startsWith('http:')
   try {
-    return createVendingServer({ url, pins: amazonTrustAnchors().pem }).url
+    return createVendingServer({ url, dialect, ...(plain ? {} : { pins: someCa().pem }) }).url
   } catch (error) {
     if (!(error instanceof TypeError)) throw error
     throw configurationError(`${from}: ${error.message}`, 'url = "https://HOST"')
   }
 }
 
+/** Stands for pins where only the URL is judged. */
+const someCa = amazonTrustAnchors
+
 const describePin = (pem: string) =>
   parseTrustAnchors(pem).certificates.map((one) => describeCertificate(one))
 
-function tokenOf(settings: Settings, environment: NodeJS.ProcessEnv): ClaimParts['token'] {
+function tokenOf(
+  settings: Settings,
+  dialect: DialectName,
+  environment: NodeJS.ProcessEnv,
+): ClaimParts['token'] {
   const { tokenFile, stateDirectory, configFile } = settings
+  if (settings.dialect.saltFile ?? settings.dialect.tokenFormula) {
+    const salted = attempt(() => readSaltedToken(settings.dialect, 'any', environment))
+    return salted.ok ? { ok: true, value: 'present' } : salted
+  }
   let named = tokenFile
   try {
     named ??= findToken(stateDirectory, environment)
@@ -72,7 +90,7 @@ function tokenOf(settings: Settings, environment: NodeJS.ProcessEnv): ClaimParts
   if (found.from === 'boot partition' || bootTokens.includes(found.value))
     return { ok: true, value: 'present' }
   if ((mode & tooOpen) !== 0) return { ok: true, value: 'present' }
-  const read = attempt(() => readToken(found, environment))
+  const read = attempt(() => readToken(found, environment, dialect))
   return read.ok ? { ok: true, value: 'present' } : read
 }
 

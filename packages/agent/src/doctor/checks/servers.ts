@@ -126,20 +126,23 @@ export const dialect: Check = {
   advice:
     'Check the URL with its path: a reverse proxy’s page, another site, or a vending machine of another kind may answer there.',
   after: ['vending-url', ...before, 'vending-port', 'vending-tls'],
-  judge({ vending }) {
+  judge({ vending, spoken, parts }) {
     if (!vending) return noUrl
-    const { answer } = vending
-    if (!answer) return vending.failure ? unknown('nobody was verified there') : 'fine'
-    const { failure } = answer
-    if (failure?.code !== 'ERR_REPLY_MALFORMED' && failure?.code !== 'ERR_REQUEST_REFUSED')
-      return 'fine'
+    if (vending.reached !== 'secured') return unknown('nobody was verified there')
+    const wanted = parts?.dialect.ok ? parts.dialect.value.name : 'certvend'
+    const failure = vending.answer?.failure
+    const wrong = /^ERR_(REPLY_MALFORMED|REQUEST_REFUSED)$/.test(failure?.code ?? '')
+    if (spoken === wanted || (wanted === 'certvend' && !wrong)) return 'fine'
+    if (spoken === undefined && !wrong) return unknown('which dialect it speaks was not told')
+    const other = spoken !== undefined && spoken !== 'unknown'
     return {
-      found: failure.message,
-      expected: "Certvend's own protocol, version 1",
-      mend:
-        failure.code === 'ERR_REPLY_MALFORMED'
-          ? `${failure.hint}; or it is a vending machine of another dialect`
-          : 'check the path in the vending URL, and whether another dialect is spoken there',
+      found: other
+        ? `${vending.host} speaks the dialect ${spoken}`
+        : (failure?.message ?? `${vending.host} answers in no dialect that is known`),
+      expected: `a vending machine of the dialect ${wanted}`,
+      mend: other
+        ? `dialect = "${spoken}" in agent.toml, or --dialect ${spoken}; certvend probe URL says more`
+        : `${failure?.hint ?? 'check the URL with its path'}; certvend probe URL says more`,
       care: 'configure',
     }
   },

@@ -16,12 +16,15 @@ const notNeeded = unknown('not needed: a credential is held')
 export const configuration: Check = {
   name: 'configuration',
   symptom: 'Every command ends with exit code 2',
-  looks: 'Whether `agent.toml` can be read, and has no key that nobody knows.',
+  looks:
+    'Whether `agent.toml` can be read, has no key that nobody knows, and names a dialect there is.',
   advice: 'The message names file, line and key; `man certvend.toml` has all of them.',
-  judge: ({ settings }) =>
-    settings.ok
-      ? 'fine'
-      : mistake(settings, 'a configuration that can be read', 'see man certvend.toml'),
+  judge({ settings, parts }) {
+    const wrong = [settings, parts?.dialect].find((read) => read && !read.ok)
+    return wrong && !wrong.ok
+      ? mistake(wrong, 'a configuration that can be used', 'see man certvend.toml')
+      : 'fine'
+  },
 }
 
 export const fileModes: Check = {
@@ -87,6 +90,8 @@ export const pins: Check = {
     if (bad && !bad.read.ok)
       return mistake(bad.read, 'a CA certificate in PEM', 'ask the operator for pin.pem')
     if (parts.pins.length > 0) return 'fine'
+    if (parts.url?.ok && parts.url.value.protocol === 'http:')
+      return unknown('nobody can vouch for http://')
     if (credential && !parts.url) return notNeeded
     return {
       found: 'no pin is named',
