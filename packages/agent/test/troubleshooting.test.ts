@@ -70,4 +70,5 @@ const nothingConfigured = {
   serial: { kind: 'default', from: 'the serial' },
   mqtt: {},
   dialect: {},
+  consumers: [],
 } as const
