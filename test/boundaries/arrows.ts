@@ -202,7 +202,7 @@ export const arrows: readonly Rule[] = [
   ),
   onlyIn(
     'mysql2',
-    ['packages/server/src/registry/mysql.ts', 'packages/server/src/registry/sql/mysql.ts'],
+    ['packages/server/src/registry/sql/mysql.ts'],
     'the Registry border is the only way to a database',
   ),
   onlyIn(
