@@ -7,7 +7,9 @@ const vague = /(^|[-/])(utils?|helpers?|common|types|manager|service|misc|shared
 
 /** The files that package.json publishes under a name of their own. */
 const published = (path: string): boolean =>
-  /^packages\/[^/]+\/src\/(index|wire|csr|lab|aws-credentials|fleet-provisioning)\.ts$/.test(path)
+  /^packages\/[^/]+\/src\/(index|wire|csr|lab|aws-iot|aws-credentials|fleet-provisioning)\.ts$/.test(
+    path,
+  )
 
 export const shape: readonly Rule[] = [
   {

@@ -68,42 +68,48 @@ function paired(ca: { certificate: string; privateKey: KeyElsewhere }): SigningA
   return ca
 }
 
-async function readSecret(arn: string): Promise<string> {
-  const { GetSecretValueCommand, SecretsManagerClient } = await import(
+async function openSecrets(arn: string) {
+  const { GetSecretValueCommand, PutSecretValueCommand, SecretsManagerClient } = await import(
     '@aws-sdk/client-secrets-manager'
   )
   const client = new SecretsManagerClient({ region: regionOf(arn) })
-  try {
-    const { SecretString } = await client.send(
-      new GetSecretValueCommand({ SecretId: arn }),
-      timeout(),
-    )
-    return SecretString ?? ''
-  } finally {
-    client.destroy()
+  return {
+    /** Its text; empty if it has none yet. */
+    async read(): Promise<string> {
+      try {
+        const command = new GetSecretValueCommand({ SecretId: arn })
+        return (await client.send(command, timeout())).SecretString ?? ''
+      } catch (error) {
+        if ((error as Error).name === 'ResourceNotFoundException') return ''
+        throw error
+      }
+    },
+    async write(text: string): Promise<void> {
+      const command = new PutSecretValueCommand({ SecretId: arn, SecretString: text })
+      await client.send(command, timeout())
+    },
+    close: () => client.destroy(),
   }
+}
+
+async function readSecret(arn: string): Promise<string> {
+  const secret = await openSecrets(arn)
+  return secret.read().finally(secret.close)
 }
 
 /** Puts a CA into a secret that has no value yet. @throws Failure if it has one */
 export async function writeNewSecret(arn: string, text: string): Promise<void> {
-  const { DescribeSecretCommand, PutSecretValueCommand, SecretsManagerClient } = await import(
-    '@aws-sdk/client-secrets-manager'
-  )
-  const client = new SecretsManagerClient({ region: regionOf(arn) })
+  const secret = await openSecrets(arn)
   try {
-    const { VersionIdsToStages } = await client.send(
-      new DescribeSecretCommand({ SecretId: arn }),
-      timeout(),
-    )
-    if (Object.keys(VersionIdsToStages ?? {}).length > 0)
+    if ((await secret.read()) !== '')
       throw failure(
         3,
         'the secret has a value already',
         'a CA is not replaced; name an empty secret',
       )
-    await client.send(new PutSecretValueCommand({ SecretId: arn, SecretString: text }), timeout())
+    await secret.write(text)
   } finally {
-    client.destroy()
+    secret.close()
   }
 }
 
