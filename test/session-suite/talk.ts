@@ -47,19 +47,25 @@ const unsuback = (protocol: Protocol, unsubscribe: Buffer): Buffer =>
 
 export const puback = (publish: Buffer): Buffer => Buffer.from([0x40, 2, ...identifier(publish)])
 
-/** A PUBLISH with QoS 1. */
-export function publish(protocol: Protocol, topic: string, payload: Buffer, id: number): Buffer {
+/** A PUBLISH; `id` counts with QoS 1 only. */
+export function publish(
+  protocol: Protocol,
+  topic: string,
+  payload: Buffer,
+  id: number,
+  qos: 0 | 1 = 1,
+): Buffer {
   const body = Buffer.concat([
     Buffer.from([topic.length >> 8, topic.length & 0xff]),
     Buffer.from(topic),
-    Buffer.from([id >> 8, id & 0xff]),
+    Buffer.from(qos === 1 ? [id >> 8, id & 0xff] : []),
     Buffer.from(protocol === '5' ? [0] : []),
     payload,
   ])
   const length: number[] = []
   for (let left = body.length; left > 0 || length.length === 0; left >>= 7)
     length.push((left & 0x7f) | (left > 0x7f ? 0x80 : 0))
-  return Buffer.concat([Buffer.from([0x32, ...length]), body])
+  return Buffer.concat([Buffer.from([0x30 | (qos << 1), ...length]), body])
 }
 
 /** DISCONNECT with a reason, which only MQTT 5 has. */

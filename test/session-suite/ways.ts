@@ -15,6 +15,8 @@ export interface Way {
   readonly readsAhead?: string
   /** Why a publish that the session's end left behind is sent anew, without DUP. */
   readonly resendsWithoutDup?: string
+  /** Why a silent server is found within one and a half keep-alives, not within one. */
+  readonly pingsLate?: string
   /** Why a certificate refused by an alert may look like a door closed without a reason. */
   readonly losesAlerts?: string
   /** Why a name in the common name only is believed. */
@@ -34,7 +36,8 @@ const way = (
 
 const mqttJs: [string, undefined] = ['MQTT.js', undefined]
 const sdk: [string, Transport] = ['aws-iot-device-sdk-v2', openSession]
-const s2n = {
+const common = {
+  pingsLate: 'the SDK pings once in a keep-alive',
   believesCommonName: 's2n falls back to the common name',
   losesAlerts: 'a reset behind the alert can overtake it (seen once in some thousand times)',
 }
@@ -44,12 +47,12 @@ export const ways: readonly Way[] = [
   way(mqttJs, '3.1.1'),
   way(mqttJs, '5'),
   way(sdk, '3.1.1', {
-    ...s2n,
+    ...common,
     ...noDup,
     hidesConnack: 'the SDK does not tell the code of CONNACK under MQTT 3.1.1',
     readsAhead: 'the SDK acknowledges by itself under MQTT 3.1.1',
   }),
-  way(sdk, '5', { ...s2n, ...noDup }),
+  way(sdk, '5', { ...common, ...noDup }),
 ]
 
 /** For a title: nothing, or that the test is skipped and why. */

@@ -45,12 +45,20 @@ export const openSession: Transport = async (credential, options) => {
   const line = openLine(socket, credential, options, outbox)
   const { client } = line
 
+  let unread = false
   client.handleMessage = ({ topic, payload, qos, retain }, done) => {
     const bytes = typeof payload === 'string' ? Buffer.from(payload) : payload
+    unread = true
     inbox
       .deliver({ topic, payload: bytes, qos: qos === 0 ? 0 : 1, retain })
+      .finally(() => {
+        unread = false
+      })
       .then(() => done(), done)
   }
+  const silent = client.onKeepaliveTimeout.bind(client)
+  // Behind a message that waits for its reader nothing is read, PINGRESP neither.
+  client.onKeepaliveTimeout = () => (unread ? client.reschedulePing(true) : silent())
   client.on('packetreceive', (packet) => {
     if (packet.cmd !== 'puback') return
     const held = outbox.get(packet.messageId ?? 0)
@@ -70,6 +78,8 @@ export const openSession: Transport = async (credential, options) => {
   let largest = Number.POSITIVE_INFINITY
   client.once('connect', ({ properties }) => {
     largest = properties?.maximumPacketSize ?? largest
+    // A ping after two thirds, so that a silent server is found within one keep-alive, not one and a half.
+    client.keepaliveManager?.setKeepalive((client.keepalive * 2) / 3)
   })
   const sessionPresent = await answered(line, patience, { place, secured: true, now })
 
