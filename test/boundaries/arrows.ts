@@ -197,7 +197,11 @@ export const arrows: readonly Rule[] = [
   ),
   onlyIn(
     '@aws-sdk/client-dynamodb',
-    ['packages/server/src/registry/dynamodb.ts', 'packages/server/src/registry/dynamodb/tables.ts'],
+    [
+      'packages/server/src/registry/dynamodb.ts',
+      'packages/server/src/registry/dynamodb/tables.ts',
+      'packages/server/src/registry/dynamodb/preparation.ts',
+    ],
     'the Registry border is the only way to a database',
   ),
   onlyIn(

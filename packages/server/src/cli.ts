@@ -10,6 +10,7 @@ import { addCaCommands } from './commands/ca.ts'
 import { addDeviceCommands } from './commands/device.ts'
 import { addFleetCommands } from './commands/fleet.ts'
 import { addLabCommand } from './commands/lab.ts'
+import { addRegistryCommands } from './commands/registry.ts'
 import { addServeCommand } from './commands/serve.ts'
 import { addSweepCommand } from './commands/sweep.ts'
 import { isFailure } from './failure.ts'
@@ -52,6 +53,7 @@ export async function runCli(argv: readonly string[], terminal: Terminal): Promi
   addFleetCommands(program, terminal)
   addCaCommands(program, terminal)
   addSweepCommand(program, terminal)
+  addRegistryCommands(program, terminal)
   addLabCommand(program, terminal)
   try {
     await program.parseAsync(argv, { from: 'user' })

@@ -9,7 +9,7 @@
  * ```
  */
 import { stat } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { failure } from './failure.ts'
 import { openLibsqlRegistry } from './registry/libsql.ts'
 import { isRegistryBusy, type Registry } from './registry/registry.ts'
@@ -44,17 +44,22 @@ export async function prepareDataDirectory(directory: string): Promise<void> {
  * Opens the registry of a data directory.
  *
  * @param create whether to make it (and the directory) if there is none
+ * @param file another file than its `registry.db`
  */
-export async function openRegistry(directory: string, create: boolean): Promise<Registry> {
-  const path = join(directory, 'registry.db')
+export async function openRegistry(
+  directory: string,
+  create: boolean,
+  file?: string,
+): Promise<Registry> {
+  const path = file ?? join(directory, 'registry.db')
   if (!(await exists(path, directory))) {
     if (!create)
       throw failure(
         2,
-        `there is no registry in ${directory}`,
+        `there is no registry in ${file ?? directory}`,
         'name the right --data-dir, or add a first device: certvend-server device add SERIAL',
       )
-    await prepareDataDirectory(directory)
+    await prepareDataDirectory(file === undefined ? directory : dirname(file))
   }
   try {
     return openLibsqlRegistry(path)

@@ -3,7 +3,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { IssuerName, IssuerOptions } from './commands/issuer.ts'
-import { dataDirectory, openRegistry, prepareDataDirectory } from './data-directory.ts'
+import { dataDirectory, prepareDataDirectory } from './data-directory.ts'
 import { failure } from './failure.ts'
 import { createHandler } from './handler.ts'
 import { type Issuing, openIssuing, unusableKeys } from './issuing.ts'
@@ -11,13 +11,13 @@ import { createLegacyDoors, type LegacyDoors } from './legacy/doors.ts'
 import { type LegacyRoute, refuseCollisions } from './legacy/routes.ts'
 import { type Listener, listen } from './listen.ts'
 import { jsonLog } from './log.ts'
+import { openChosenRegistry, type RegistryOptions } from './registry-address.ts'
 import { say, type Terminal } from './terminal.ts'
 import { openServerChain } from './tls.ts'
 
 /** What `certvend-server serve` was told; see its `--help`. */
-export interface ServeOptions extends Omit<IssuerOptions, 'issuer'> {
+export interface ServeOptions extends Omit<IssuerOptions, 'issuer' | 'dataDir'>, RegistryOptions {
   readonly issuer: IssuerName
-  readonly dataDir?: string
   readonly host: readonly string[]
   readonly listen?: string
   readonly port: number
@@ -41,7 +41,7 @@ export async function serve(options: ServeOptions, terminal: Terminal): Promise<
   const given = await readGivenIdentity(options)
   const mqttAnchors = options.mqttAnchors && (await readAnchors(options.mqttAnchors))
   await prepareDataDirectory(directory)
-  const registry = await openRegistry(directory, true)
+  const registry = await openChosenRegistry(options, terminal, true)
   let listener: Listener | undefined
   let plain: Listener | undefined
   let issuing: Issuing | undefined

@@ -25,7 +25,7 @@ export interface Running {
 
 export interface Workplace {
   readonly directory: string
-  run(words: readonly string[], input?: string): Promise<Run>
+  run(words: readonly string[], input?: string, env?: Record<string, string>): Promise<Run>
   /** `certvend-server device …`, in one line. */
   device(line: string): Promise<Run>
   /** Starts a command that runs until it is told to stop. */
@@ -35,11 +35,15 @@ export interface Workplace {
 
 export function makeWorkplace(): Workplace {
   const directory = mkdtempSync(join(tmpdir(), 'certvend-cli-'))
-  const run: Workplace['run'] = (words, input = '') =>
+  const run: Workplace['run'] = (words, input = '', env = {}) =>
     new Promise((resolve) => {
       const done = (error: ExecFileException | null, out: string, err: string) =>
         resolve({ code: error ? Number(error.code) : 0, out, err })
-      const options = { cwd: directory, env: { TMPDIR: directory }, encoding: 'utf8' as const }
+      const options = {
+        cwd: directory,
+        env: { TMPDIR: directory, ...env },
+        encoding: 'utf8' as const,
+      }
       execFile(process.execPath, [main, ...words], options, done).stdin?.end(input)
     })
   return {

@@ -3,18 +3,18 @@ import { readFile } from 'node:fs/promises'
 import { isThingName, isToken } from '@certvend/client/wire'
 import type { Command } from 'commander'
 import { day, later } from '../clock.ts'
-import { dataDirectory, openRegistry } from '../data-directory.ts'
 import { failure } from '../failure.ts'
 import { type Device, isInForce, type Registry } from '../registry/registry.ts'
+import { openChosenRegistry, type RegistryOptions } from '../registry-address.ts'
 import { print, say, type Terminal } from '../terminal.ts'
 import { generateToken, hashToken, type StoredToken } from '../tokens.ts'
 import { attribute, deviceSerial, fleetName, policyName, thingName } from './arguments.ts'
 import { describeDevice, deviceDocument, deviceLine, deviceLineHeading } from './device-text.ts'
 import { findFleet } from './fleet.ts'
 import { addBooksOptions, type BooksOptions, tellAws } from './issuer.ts'
+import { withRegistry } from './registry.ts'
 
-interface CommonOptions extends BooksOptions {
-  dataDir?: string
+interface CommonOptions extends BooksOptions, RegistryOptions {
   json?: true
 }
 
@@ -64,10 +64,8 @@ export function addDeviceCommands(program: Command, terminal: Terminal): void {
     .addHelpText('after', examples)
 
   const command = (name: string, description: string): Command => {
-    const made = group
-      .command(name)
+    const made = withRegistry(group.command(name))
       .description(description)
-      .option('--data-dir <directory>', 'where everything is kept (default: ./certvend-data)')
       .option('--json', 'print JSON')
     return name === 'list' ? made : made.argument('<serial>', 'the device serial', deviceSerial)
   }
@@ -77,8 +75,7 @@ export function addDeviceCommands(program: Command, terminal: Terminal): void {
       create = false,
     ) =>
     async (serial: string, options: Options) => {
-      const directory = dataDirectory(options.dataDir, terminal.env)
-      const registry = await openRegistry(directory, create)
+      const registry = await openChosenRegistry(options, terminal, create)
       try {
         await work(registry, serial, options)
       } finally {

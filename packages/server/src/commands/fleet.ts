@@ -1,14 +1,14 @@
 /** `certvend-server fleet …`: tokens that many devices share, for the old dialect that knows such. */
 import type { Command } from 'commander'
-import { dataDirectory, openRegistry } from '../data-directory.ts'
 import { failure } from '../failure.ts'
 import type { Fleet, Registry } from '../registry/registry.ts'
+import { openChosenRegistry, type RegistryOptions } from '../registry-address.ts'
 import { print, say, type Terminal } from '../terminal.ts'
 import { generateToken, hashToken } from '../tokens.ts'
 import { fleetName } from './arguments.ts'
+import { withRegistry } from './registry.ts'
 
-interface FleetOptions {
-  dataDir?: string
+interface FleetOptions extends RegistryOptions {
   json?: true
 }
 
@@ -32,18 +32,14 @@ export function addFleetCommands(program: Command, terminal: Terminal): void {
     .addHelpText('after', examples)
 
   const command = (name: string, description: string): Command =>
-    group
-      .command(name)
-      .description(description)
-      .option('--data-dir <directory>', 'where everything is kept (default: ./certvend-data)')
-      .option('--json', 'print JSON')
+    withRegistry(group.command(name)).description(description).option('--json', 'print JSON')
 
   async function using(
-    { dataDir }: FleetOptions,
+    options: FleetOptions,
     work: (registry: Registry) => Promise<void>,
     create = false,
   ): Promise<void> {
-    const registry = await openRegistry(dataDirectory(dataDir, terminal.env), create)
+    const registry = await openChosenRegistry(options, terminal, create)
     try {
       await work(registry)
     } finally {

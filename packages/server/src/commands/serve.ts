@@ -4,6 +4,7 @@ import type { ServeOptions } from '../serve.ts'
 import type { Terminal } from '../terminal.ts'
 import { alpnProtocol, hostName, legacyRoute, port, wholeNumber } from './arguments.ts'
 import { addIssuerOptions, chosenIssuer } from './issuer.ts'
+import { withRegistry } from './registry.ts'
 
 const examples = `
 On first use this makes, in the data directory, the CA that issues device certificates and a
@@ -28,14 +29,22 @@ iot-atlas, gateway-2021, express-2017), at the URLs they know, until they have n
 
   $ certvend-server serve --host vending.example.com --legacy awslabs-2020
 
+With the registry in a database, which several servers may share (see 'registry --help'):
+
+  $ certvend-server serve --host vending.example.com --registry dynamodb:deviceInfo
+  $ certvend-server serve --host vending.example.com \\
+      --registry mysql://certvend@db.example.com/certvend?ca=/etc/certvend-server/db-ca.pem \\
+      --registry-password-file /etc/certvend-server/registry-password
+
 One JSON line per event goes to standard output; SIGTERM ends it cleanly.
 `
 
 export function addServeCommand(program: Command, terminal: Terminal): void {
   addIssuerOptions(
-    program.command('serve').description('run the vending machine until it is told to stop'),
+    withRegistry(program.command('serve')).description(
+      'run the vending machine until it is told to stop',
+    ),
   )
-    .option('--data-dir <directory>', 'where everything is kept (default: ./certvend-data)')
     .option(
       '--host <name>',
       'a name or address that devices reach this server by; may be repeated',

@@ -1,15 +1,15 @@
 /** `certvend-server sweep`: makes AWS IoT agree with the registry, once; for a timer. */
 import type { Command } from 'commander'
 import { day, hour } from '../clock.ts'
-import { dataDirectory, openRegistry } from '../data-directory.ts'
 import { failure } from '../failure.ts'
 import { isIssuerBusy } from '../issuer/issuer.ts'
+import { openChosenRegistry, type RegistryOptions } from '../registry-address.ts'
 import { print, say, type Terminal } from '../terminal.ts'
 import { wholeNumber } from './arguments.ts'
 import { addBooksOptions, type BooksOptions, chosenIssuer, openBooks } from './issuer.ts'
+import { withRegistry } from './registry.ts'
 
-interface SweepCommandOptions extends BooksOptions {
-  readonly dataDir?: string
+interface SweepCommandOptions extends BooksOptions, RegistryOptions {
   readonly json?: true
   readonly dryRun?: true
   readonly minAge: number
@@ -31,10 +31,8 @@ off at any time, and runs at half of the account's quotas, so that enrolling goe
 `
 
 export function addSweepCommand(program: Command, terminal: Terminal): void {
-  const command = program
-    .command('sweep')
+  const command = withRegistry(program.command('sweep'))
     .description('remove from AWS IoT what is left over, and make it agree with the registry')
-    .option('--data-dir <directory>', 'where the registry is (default: ./certvend-data)')
     .option('--dry-run', 'say what would be done, and change nothing')
     .option('--min-age <hours>', 'leave younger certificates alone', wholeNumber, 1)
     .option('--within <days>', 'look for lost certificates among the youngest', wholeNumber, 30)
@@ -54,7 +52,7 @@ export function addSweepCommand(program: Command, terminal: Terminal): void {
 
 async function run(options: SweepCommandOptions, terminal: Terminal): Promise<void> {
   const { sweep } = await import('../sweep.ts')
-  const registry = await openRegistry(dataDirectory(options.dataDir, terminal.env), false)
+  const registry = await openChosenRegistry(options, terminal, false)
   const { issuer, iot, gate, close } = await openBooks(options, terminal, 0.5)
   const { clock, signal } = terminal
   const { dryRun = false } = options
