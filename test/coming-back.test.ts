@@ -189,3 +189,31 @@ it('calls sessions that end soon after they open, again and again, a takeover, a
   expect(new Set(codes.slice(2))).toEqual(new Set(['ERR_SESSION_TAKEN_OVER']))
   expect(waits.at(-1)).toBeGreaterThan(140_000)
 })
+
+it('slows a fight of two holders of one identity, and names it to both', async () => {
+  const stop = new AbortController()
+  const seed = 20261127
+  const fight = async (random: () => number): Promise<CertvendError[]> => {
+    const told: CertvendError[] = []
+    let slowed = 0
+    for await (const _ of stayConnected(credential, {
+      signal: stop.signal,
+      clock: instantClock(),
+      random,
+      onRetry({ error, waitMs }) {
+        told.push(error)
+        if (waitMs > 60_000 && ++slowed === 3) stop.abort()
+      },
+    }));
+    return told
+  }
+  const connections = lab.mqtt.opened
+  const both = await Promise.all([fight(seeded(seed)), fight(seeded(seed + 1))])
+  for (const told of both) {
+    const codes = told.map(({ code }) => code)
+    expect(codes.slice(0, 2), `seed ${seed}`).toEqual(['ERR_SESSION_LOST', 'ERR_SESSION_LOST'])
+    expect(new Set(codes.slice(2)), `seed ${seed}`).toEqual(new Set(['ERR_SESSION_TAKEN_OVER']))
+  }
+  // From the third on each waits twice as long, so that minutes are reached after a dozen.
+  expect(lab.mqtt.opened - connections, `seed ${seed}`).toBeLessThan(30)
+})
