@@ -156,7 +156,9 @@ describe('a refusal', () => {
     const second = await deviceFolder(lab, first)
     const { code, stderr } = await refused(second.flags(), second.path)
     expect(code).toBe(3)
-    expect(stderr).toMatch(/\(ERR_CLAIM_SPENT\)\nhint: .*certvend-server device rearm SERIAL\n$/)
+    expect(stderr).toMatch(
+      /\(ERR_CLAIM_SPENT\)\nhint: .*certvend-server device rearm SERIAL\nmore: docs\/errors\.md#err_claim_spent\n$/,
+    )
   })
 
   it.each([
@@ -198,7 +200,7 @@ describe('two at once on one state directory', () => {
     const second = start(['enroll', ...device.flags()], { cwd: device.path })
     expect((await second.exited).code).toBe(3)
     expect(second.stderr).toBe(
-      `certvend: another process holds ${device.state}/lock (ERR_STORE_LOCKED)\nhint: another process uses this state directory; stop it, or use another directory\n`,
+      `certvend: another process holds ${device.state}/lock (ERR_STORE_LOCKED)\nhint: another process uses this state directory; stop it, or use another directory\nmore: docs/errors.md#err_store_locked\n`,
     )
     release()
     expect((await first.exited).code).toBe(0)

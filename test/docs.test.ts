@@ -20,6 +20,13 @@ describe('docs/errors.md', () => {
     expect([...sections.keys()]).toEqual([...errorCodes])
   })
 
+  it.each(errorCodes)('is where %s leads', (code) => {
+    const [file, anchor] = new CertvendError(code, '').docs.split('#')
+    expect(file).toBe('docs/errors.md')
+    // As every renderer of Markdown makes anchors of headings.
+    expect([...sections.keys()].map((heading) => heading?.toLowerCase())).toContain(anchor)
+  })
+
   it.each(errorCodes)('tells the remedy of %s', (code) => {
     expect(sections.get(code)).toMatch(
       new RegExp(`\\*Remedy: ${new CertvendError(code, '').remedy}[.;]`),

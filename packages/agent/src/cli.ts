@@ -71,6 +71,9 @@ const options = {
 const doctor: Action = async (flags, terminal) =>
   (await import('./commands/doctor.ts')).doctor(flags, terminal)
 
+const explain: Action = async (flags, terminal) =>
+  (await import('./commands/explain.ts')).explain(flags, terminal)
+
 type Action = (flags: Flags, terminal: Terminal) => Promise<ExitCode>
 
 /** The table of commands; what a command comes to is told to `settle`. */
@@ -145,6 +148,12 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .addHelpText(
       'after',
       '\nChecks clock, settings, state directory, disk, names, routes, proxy, TLS and pins of\nboth servers, the broker and the running agent, in half a minute at most. It sends\nno token, asks for no certificate, and leaves a running agent its connection; where\nnone runs it connects once as this device. Exit code 0: healthy; 1: passes by\nitself; 2: usage or configuration; 3: a person must act.\n\nExample:\n  certvend doctor --json | jq -r .cause',
+    )
+  add('explain', 'the last failure in one sentence, and what it rests on', explain, place)
+    .option('--json', 'print the explanation as JSON')
+    .addHelpText(
+      'after',
+      '\nSince when, what was so before, and what else happened then: a jump of the clock,\nanother network, a new version, a restart. Asks the running agent, else reads its\njournal in the state directory, which is written only when something fails.\n\nExample:\n  certvend explain --json | jq -r .sentence',
     )
   add('reload', 'let the running agent read its configuration again', reload, place).addHelpText(
     'after',

@@ -13,6 +13,8 @@ export interface Failure {
   readonly message: string
   /** What a person does next. */
   readonly hint?: string
+  /** Where it is explained at length. */
+  readonly docs?: string
 }
 
 /** Something on this machine that only its owner can set right: a flag, a file, a setting. */
@@ -41,7 +43,10 @@ const exitCodes: Readonly<Record<Remedy, Failure['exitCode']>> = {
 export function toFailure(error: unknown): Failure {
   if (isConfigurationError(error)) return describe(2, error.message, error.hint)
   if (isCertvendError(error))
-    return describe(exitCodes[error.remedy], `${error.message} (${error.code})`, error.hint)
+    return {
+      ...describe(exitCodes[error.remedy], `${error.message} (${error.code})`, error.hint),
+      docs: error.docs,
+    }
   const text = error instanceof Error ? (error.stack ?? error.message) : String(error)
   return describe(1, text, 'this is a defect of certvend; please report the lines above')
 }

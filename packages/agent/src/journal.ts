@@ -54,6 +54,8 @@ export interface RecorderOptions {
   readonly monotonicMs: () => number
   readonly version: string
   readonly installedAt: Date
+  /** When the credential in use was issued: a version that came before it is none that was upgraded to. */
+  readonly issuedAt?: Date
   /** When the machine started. */
   readonly bootedAt: Date
   readonly addresses?: () => readonly string[] | undefined
@@ -68,7 +70,7 @@ const mostCodes = 8
 
 /** @param journal where episodes are kept; `journal-file.ts` */
 export function openRecorder(journal: Journal, options: RecorderOptions): Recorder {
-  const { clock, monotonicMs, version, installedAt, bootedAt } = options
+  const { clock, monotonicMs, version, installedAt, issuedAt, bootedAt } = options
   const { addresses = ownAddresses } = options
   const started = clock.now()
   let offsetMs = started.getTime() - monotonicMs()
@@ -99,7 +101,8 @@ export function openRecorder(journal: Journal, options: RecorderOptions): Record
         words: `the network changed from ${list(addressesThen)} to ${list(addressesNow)}`,
       })
     const sinceInstall = now.getTime() - installedAt.getTime()
-    if (started >= installedAt && sinceInstall >= 0 && sinceInstall < recentInstallMs)
+    const upgraded = issuedAt !== undefined && issuedAt < installedAt && installedAt <= started
+    if (upgraded && sinceInstall >= 0 && sinceInstall < recentInstallMs)
       all.push({
         what: 'version',
         words: `version ${version} was installed ${duration(sinceInstall)} before`,

@@ -198,6 +198,10 @@ export function commandPage(root: Command, edition: Edition): string {
         ['/etc/certvend/agent.toml', 'The configuration, see certvend.toml(5).'],
         ['/etc/certvend/claim.token', 'The one-time token, mode 0600, where it is given so.'],
         ['/var/lib/certvend', 'Key and certificate: the state directory of the service.'],
+        [
+          '/var/lib/certvend/journal.json',
+          'What failed, for certvend explain; written only when something does, and may be deleted.',
+        ],
         ['/run/certvend/query.sock', 'Answers certvend status, for the group certvend.'],
         ['/run/certvend-consumers/consumers.json', 'What handing the identity on came to.'],
         ['/run/certvend/control.sock', 'Answers certvend reload, for root.'],

@@ -3,7 +3,8 @@
  *
  * - stdout carries what was asked for: a document, or `run`'s log. Nothing else.
  * - stderr carries everything else. An error is one line, `certvend: <lower case, no final period>`,
- *   followed by `hint: <what to do next>` wherever we know it.
+ *   followed by `hint: <what to do next>` wherever we know it, and `more: <where it is explained>`
+ *   for every code of the table.
  * - Progress goes to stderr, a line for each thing that happened. On a terminal the line of a wait
  *   is overwritten by what comes next, so that a night offline is one line; piped, nothing is.
  * - No questions, no colours, no spinner; and no secret has a way in.
@@ -54,6 +55,9 @@ export function openTerminal(stdout: Output, stderr: Output): Terminal {
       passing = true
     },
     warn: complain,
-    fail: ({ message, hint }) => complain(message, hint),
+    fail({ message, hint, docs }) {
+      complain(message, hint)
+      if (docs !== undefined) say(`more: ${docs}`)
+    },
   }
 }

@@ -38,6 +38,8 @@ Commands:
                                  wrong
   doctor [options]               what is wrong, the most likely cause first, and
                                  what to do about it
+  explain [options]              the last failure in one sentence, and what it
+                                 rests on
   reload [options]               let the running agent read its configuration
                                  again
   config                         look after the configuration

@@ -12,7 +12,7 @@ import { eraseFile, isUnfinished, remove, removeEmpty, syncDirectory, takeLock }
 import { CertvendError } from './errors.ts'
 
 /** What is ours in a state directory, besides what was never finished. The links go first. */
-const names = ['current', 'pending', 'generations', 'claim-token'] as const
+const names = ['current', 'pending', 'generations', 'claim-token', 'journal.json'] as const
 
 const isOurs = (name: string): boolean =>
   (names as readonly string[]).includes(name) || isUnfinished(name)

@@ -123,6 +123,9 @@ export type ErrorCode = keyof typeof table
 /** All codes, in the order of the table. */
 export const errorCodes: readonly ErrorCode[] = Object.keys(table) as ErrorCode[]
 
+/** Where a code is explained, relative to this project's root. */
+export const errorDocs = (code: string): string => `docs/errors.md#${code.toLowerCase()}`
+
 /** The only error class of Certvend's device side. */
 export class CertvendError extends Error {
   override readonly name = 'CertvendError'
@@ -134,6 +137,10 @@ export class CertvendError extends Error {
   readonly hint: string
   /** When the server allows the next attempt, if it said so. */
   declare readonly retryAt?: Date
+  /** Where the code is explained: `docs/errors.md#err_network`. */
+  get docs(): string {
+    return errorDocs(this.code)
+  }
 
   constructor(
     code: ErrorCode,

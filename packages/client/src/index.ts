@@ -34,6 +34,7 @@ export {
   CertvendError,
   type ErrorCode,
   errorCodes,
+  errorDocs,
   isCertvendError,
   type Remedy,
 } from './errors.ts'

@@ -1,7 +1,12 @@
 /** `certvend run`: the daemon in the foreground, as systemd wants it. */
 import { uptime } from 'node:os'
 import { isDeepStrictEqual } from 'node:util'
-import { monotonicMs, openCredentialStore, systemClock } from '@certvend/client'
+import {
+  type CredentialStore,
+  monotonicMs,
+  openCredentialStore,
+  systemClock,
+} from '@certvend/client'
 import { runAgent } from '../agent.ts'
 import { dialectName } from '../dialect.ts'
 import { readEnrollment } from '../enrollment.ts'
@@ -100,6 +105,7 @@ export async function run(
             monotonicMs,
             version,
             installedAt: installedAt(),
+            ...issuedAtOf(store),
             bootedAt: new Date(clock.now().getTime() - uptime() * 1000),
           })
           closeDoors ??= await openDoors(settings.socketDirectory, (request) => {
@@ -120,6 +126,11 @@ export async function run(
     releaseHangup()
     release()
   }
+}
+
+const issuedAtOf = (store: CredentialStore): { issuedAt?: Date } => {
+  const current = store.current()
+  return current ? { issuedAt: current.issuedAt } : {}
 }
 
 async function readAgain(
