@@ -4,6 +4,7 @@
  * Knows no protocol. One connection per request, no redirects, no retries, no decompression; a cap
  * on bytes and one deadline over everything. Loaded only when something must be sent.
  */
+import { debuglog } from 'node:util'
 import { setFlagsFromString } from 'node:v8'
 import type { Dispatcher } from 'undici'
 import type { Clock } from './clock.ts'
@@ -43,6 +44,13 @@ export function createSend(pins: TrustAnchors, clock: Clock, options: ChannelOpt
     const plain = pins.certificates.length === 0
     if (protocol !== (plain ? 'http:' : 'https:'))
       throw new TypeError('pins go with https://, and http:// goes without')
+    // undici then writes every URL to stderr, with its query.
+    if (request.secretUrl && (debuglog('undici').enabled || debuglog('fetch').enabled))
+      throw new CertvendError(
+        'ERR_REQUEST_REFUSED',
+        `${host} was not asked: by NODE_DEBUG the token, which stands in the URL, would get into the log`,
+        { hint: 'take undici and fetch out of NODE_DEBUG' },
+      )
     const now = clock.now()
     const expires = anchorsExpire(pins)
     if (!plain && expires < now)

@@ -42,8 +42,8 @@ export interface Trial {
 
 export interface ProbeReport {
   readonly url: string
-  /** The dialect that was recognised; absent when none was. */
-  readonly dialect?: DialectName
+  /** Every dialect that was recognised; one server may stand in for several vending machines of old. */
+  readonly dialects: readonly DialectName[]
   /** Every request that was made, in order. */
   readonly trials: readonly Trial[]
 }
@@ -79,7 +79,7 @@ const getcert = (url: URL): SendRequest => {
   return get(target)
 }
 
-const Pong = v.object({ response: v.unknown(), time: v.unknown() })
+const Pong = v.strictObject({ response: v.string(), time: v.optional(v.unknown()) })
 
 const questions: readonly Question[] = [
   {
@@ -124,7 +124,7 @@ const questions: readonly Question[] = [
 ]
 
 /**
- * Asks the URL in every dialect, harmlessly, until one is recognised.
+ * Asks the URL in every dialect, harmlessly: five requests.
  *
  * @param server pins as for {@link createVendingServer}; none with `http://`, where only express-2017
  *   is asked for.
@@ -173,9 +173,9 @@ export async function probeVendingServer(
     const recognised = await recognises(answer)
     const { status } = answer
     trials.push({ dialect, request, status, answer: shown(answer), recognised })
-    if (recognised) return { url: url.href, dialect, trials }
   }
-  return { url: url.href, trials }
+  const dialects = trials.filter(({ recognised }) => recognised).map(({ dialect }) => dialect)
+  return { url: url.href, dialects, trials }
 }
 
 /** Whether something is there, though it did not say much. */

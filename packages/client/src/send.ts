@@ -3,6 +3,8 @@
 export interface SendRequest {
   readonly method: 'GET' | 'POST'
   readonly url: URL
+  /** The URL holds a secret: nothing may be told of it but host and path. */
+  readonly secretUrl?: true
   readonly headers: Readonly<Record<string, string>>
   readonly body?: string
 }

@@ -38,7 +38,7 @@ export async function probe(
     )
     terminal.progress('', { passing: true })
     terminal.out(flags.json ? JSON.stringify(report, undefined, 2) : inWords(report))
-    if (report.dialect !== undefined) return 0
+    if (report.dialects.length > 0) return 0
     terminal.fail({
       exitCode: 1,
       message: 'no dialect was recognised',
@@ -56,11 +56,13 @@ export async function probe(
 const trialInWords = ({ request, status, answer }: Trial): string =>
   `  ${request.padEnd(24)}${status ?? 'no answer'}  ${answer}`
 
-const inWords = ({ url, dialect, trials }: ProbeReport): string =>
+const inWords = ({ url, dialects, trials }: ProbeReport): string =>
   [
-    dialect === undefined
+    dialects.length === 0
       ? `${url} speaks no dialect that is known`
-      : `${url} seems to speak ${dialect}`,
+      : `${url} seems to speak ${dialects.join(', ')}`,
     ...trials.map(trialInWords),
-    ...(dialect === undefined ? [] : [`in agent.toml: dialect = "${dialect}"`]),
+    ...(dialects.length === 0
+      ? []
+      : [`in agent.toml: ${dialects.map((name) => `dialect = "${name}"`).join(', or ')}`]),
   ].join('\n')

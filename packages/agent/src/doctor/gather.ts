@@ -113,11 +113,10 @@ async function lookAtVending(
   onStep(`asking ${url.value.host} which dialect it speaks`)
   const { probeVendingServer } = await import('@certvend/client/probe')
   try {
-    const { dialect = 'unknown' } = await probeVendingServer(
-      { url: url.value, pins: pins.value },
-      road,
-    )
-    return { vending, spoken: dialect }
+    const { dialects } = await probeVendingServer({ url: url.value, pins: pins.value }, road)
+    // One server may stand in for several vending machines.
+    const wanted = dialects.find((one) => one === server.dialect.name)
+    return { vending, spoken: wanted ?? dialects[0] ?? 'unknown' }
   } catch (error) {
     if (!isCertvendError(error)) throw error
     return { vending }

@@ -21,7 +21,12 @@ export function awslabsRequest({ url, claim }: Ask): SendRequest {
   const target = asked(url, '/getcert')
   target.searchParams.set('serialNumber', claim.deviceSerial)
   target.searchParams.set('deviceToken', claim.token)
-  return { method: 'GET', url: target, headers: { accept: 'application/json' } }
+  return {
+    method: 'GET',
+    url: target,
+    secretUrl: true,
+    headers: { accept: 'application/json' },
+  }
 }
 
 /** `RootCA` beside it is not read: it came from the internet, unchecked, and from whoever answers. */
