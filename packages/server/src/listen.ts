@@ -12,7 +12,7 @@ import {
 } from 'node:http'
 import { createServer } from 'node:https'
 import type { AddressInfo, Socket } from 'node:net'
-import { TLSSocket } from 'node:tls'
+import { TLSSocket, Server as TlsServer } from 'node:tls'
 import { limits } from '@certvend/client/wire'
 import { second } from './clock.ts'
 import type { Handler, RequestContext } from './handler.ts'
@@ -38,6 +38,8 @@ export interface ListenOptions {
 
 export interface Listener {
   readonly port: number
+  /** Shows another certificate from the next handshake on. @throws Error if it cannot be used */
+  show(identity: { readonly cert: string; readonly key: string }): void
   /** Stops accepting, lets what runs finish for at most `graceMs` (5 seconds by default), then cuts. */
   close(graceMs?: number): Promise<void>
 }
@@ -77,6 +79,9 @@ export async function listen(handler: Handler, options: ListenOptions): Promise<
   })
   return {
     port: (server.address() as AddressInfo).port,
+    show: (identity) => {
+      if (server instanceof TlsServer) server.setSecureContext(serverTlsOptions(identity))
+    },
     close: (graceMs = 5 * second) =>
       new Promise((resolve) => {
         const cut = setTimeout(() => server.closeAllConnections(), graceMs)

@@ -143,10 +143,11 @@ export async function mysqlOptions(
 /** The file that was named, else systemd's credential `registry-password`, else none. */
 async function readPassword(path: string | undefined, env: Env): Promise<string | undefined> {
   const credentials = env.CREDENTIALS_DIRECTORY
-  if (path === undefined)
-    return credentials === undefined
-      ? undefined
-      : (await readIfPresent(join(credentials, 'registry-password')))?.trimEnd() || undefined
+  if (path === undefined) {
+    const kept = credentials && (await readIfPresent(join(credentials, 'registry-password')))
+    // The unit's word where there is no such file.
+    return kept && kept.trimEnd() !== 'none' ? kept.trimEnd() : undefined
+  }
   const text = await readNamed(path)
   if (((await stat(path)).mode & 0o077) !== 0 && !path.startsWith('/dev/'))
     throw failure(3, `${path} can be read by other users`, `chmod 600 ${path}`)

@@ -1,16 +1,24 @@
 /** The vending machine on embedded defaults, from the words of the command line to a clean stop. */
-import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { readFile } from 'node:fs/promises'
+import { X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
+import { day } from './clock.ts'
 import type { IssuerName, IssuerOptions } from './commands/issuer.ts'
 import { dataDirectory, prepareDataDirectory } from './data-directory.ts'
 import { failure } from './failure.ts'
-import { createHandler } from './handler.ts'
+import { createHandler, type Handler } from './handler.ts'
+import {
+  followIdentity,
+  type Identity,
+  type IdentityFiles,
+  readIdentity,
+  readText,
+} from './identity-files.ts'
 import { type Issuing, openIssuing, unusableKeys } from './issuing.ts'
 import { createLegacyDoors, type LegacyDoors } from './legacy/doors.ts'
 import { type LegacyRoute, refuseCollisions } from './legacy/routes.ts'
 import { type Listener, listen } from './listen.ts'
 import { jsonLog } from './log.ts'
+import { createMetrics, createWatchDoor } from './metrics.ts'
 import { openChosenRegistry, type RegistryOptions } from './registry-address.ts'
 import { say, type Terminal } from './terminal.ts'
 import { openServerChain } from './tls.ts'
@@ -31,19 +39,27 @@ export interface ServeOptions extends Omit<IssuerOptions, 'issuer' | 'dataDir'>,
   readonly legacy: readonly LegacyRoute[]
   readonly legacyHttpListen: string
   readonly legacyHttpPort: number
+  readonly watchListen: string
+  /** Absent: {@link defaultWatchPort}, or none if that is taken. */
+  readonly watchPort?: number
 }
+
+export const defaultWatchPort = 9464
 
 /** Serves until `terminal.signal` aborts. @throws Failure */
 export async function serve(options: ServeOptions, terminal: Terminal): Promise<void> {
   const { clock, signal } = terminal
   const directory = dataDirectory(options.dataDir, terminal.env)
   judgeLegacy(options)
-  const given = await readGivenIdentity(options)
+  const files = givenFiles(options)
+  const given = files && (await readIdentity(files))
   const mqttAnchors = options.mqttAnchors && (await readAnchors(options.mqttAnchors))
   await prepareDataDirectory(directory)
   const registry = await openChosenRegistry(options, terminal, true)
   let listener: Listener | undefined
   let plain: Listener | undefined
+  let watch: Listener | undefined
+  let endFollowing: (() => void) | undefined
   let issuing: Issuing | undefined
   try {
     const tlsDirectory = join(directory, 'tls')
@@ -63,12 +79,14 @@ export async function serve(options: ServeOptions, terminal: Terminal): Promise<
     )
     const host = options.host[0] ?? 'localhost'
     const { issuer, endpoint } = issuing
-    const log = jsonLog(terminal.out, clock)
+    const metrics = createMetrics(() => legacy.counts())
+    const log = metrics.counting(jsonLog(terminal.out, clock))
     const machine = { registry, issuer, clock, log, endpoint }
     const legacy = createLegacyDoors({ ...machine, routes: options.legacy }, createHandler(machine))
     plain = await openPlainDoor(legacy, options, terminal)
+    const identity = given ?? chain!
     listener = await listen(legacy.handler, {
-      tls: given ?? chain!,
+      tls: identity,
       port: options.port,
       ...(options.listen !== undefined && { address: options.listen }),
     }).catch((error: NodeJS.ErrnoException) => {
@@ -81,19 +99,69 @@ export async function serve(options: ServeOptions, terminal: Terminal): Promise<
           : 'name another --port or --listen',
       )
     })
+    metrics.serverCertificate(identity.cert)
+    let shown: Identity = identity
+    const show = (next: Identity) => {
+      listener?.show(next)
+      shown = next
+      metrics.serverCertificate(next.cert)
+      log({ event: 'certificate-shown', reason: 'the server certificate was replaced' })
+    }
+    const failed = ({ message: reason }: Error) =>
+      log({ level: 'error', event: 'certificate-kept', operation: 'tls', reason })
+    endFollowing = files
+      ? followIdentity(files, identity, { changed: show, failed })
+      : keepFresh(async () => {
+          const next = await openServerChain(tlsDirectory, options.host, clock)
+          if (next.cert !== shown.cert) show(next)
+        }, failed)
+    const isReady = () => registry.check().then(() => !signal.aborted)
+    watch = await openWatchDoor(createWatchDoor(metrics, isReady), options, terminal)
     const url = `https://${host.includes(':') ? `[${host}]` : host}:${listener.port}`
     log({ event: 'listening', url, port: listener.port })
     say(terminal, `vending at ${url}, data in ${directory}`)
     if (chain) say(terminal, `devices pin ${chain.pinPath}`)
+    if (watch) say(terminal, `metrics at http://${options.watchListen}:${watch.port}/metrics`)
     say(terminal, `devices are sent to mqtts://${endpoint.host}:${endpoint.port}`)
     if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve))
     await Promise.all([listener.close(), plain?.close()])
+    await watch?.close(0)
     log({ event: 'stopped' })
   } finally {
-    await plain?.close(0)
+    endFollowing?.()
+    await Promise.all([watch?.close(0), plain?.close(0)])
     issuing?.close()
     await registry.close()
   }
+}
+
+/** The door for those who watch; where nobody asked for its port, another process may have it. */
+async function openWatchDoor(
+  handler: Handler,
+  { watchListen: address, watchPort }: ServeOptions,
+  terminal: Terminal,
+): Promise<Listener | undefined> {
+  const port = watchPort ?? defaultWatchPort
+  try {
+    return await listen(handler, { tls: 'none', address, port })
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException
+    if (watchPort !== undefined || code !== 'EADDRINUSE')
+      throw failure(
+        code === 'EADDRINUSE' ? 1 : 3,
+        `cannot listen on ${address} port ${port}: ${code ?? message}`,
+        'name another --watch-port or --watch-listen',
+      )
+    say(terminal, `warning: no metrics, as another process has port ${port}; name a --watch-port`)
+    return undefined
+  }
+}
+
+/** Calls `work` twice a day, which renews a certificate of our own long before its end. */
+function keepFresh(work: () => Promise<void>, failed: (error: Error) => void): () => void {
+  const timer = setInterval(() => void work().catch(failed), day / 2)
+  timer.unref()
+  return () => clearInterval(timer)
 }
 
 function judgeLegacy({ legacy }: ServeOptions): void {
@@ -131,9 +199,8 @@ async function openPlainDoor(
 const isLoopback = (address: string): boolean =>
   address === 'localhost' || address === '::1' || /^127\.\d+\.\d+\.\d+$/.test(address)
 
-async function readGivenIdentity(
-  options: ServeOptions,
-): Promise<{ cert: string; key: string } | undefined> {
+/** The files of the operator's own certificate, if there are any. @throws Failure */
+function givenFiles(options: ServeOptions): IdentityFiles | undefined {
   const { tlsCert, tlsKey } = options
   if (tlsCert === undefined && tlsKey === undefined) return undefined
   if (tlsCert === undefined || tlsKey === undefined)
@@ -144,25 +211,7 @@ async function readGivenIdentity(
       'with --tls-cert there is no CA here that could vouch for the MQTT server',
       'name its CAs: --mqtt-anchors FILE',
     )
-  const cert = await readText(tlsCert)
-  const key = await readText(tlsKey)
-  let matches: boolean
-  try {
-    matches = new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))
-  } catch {
-    throw failure(
-      2,
-      `${tlsCert} or ${tlsKey} is not PEM`,
-      'both are PEM, the key without a password',
-    )
-  }
-  if (!matches)
-    throw failure(
-      2,
-      `the key in ${tlsKey} does not belong to the first certificate in ${tlsCert}`,
-      'the end entity comes first in the chain',
-    )
-  return { cert, key }
+  return { cert: tlsCert, key: tlsKey }
 }
 
 /** The CAs in a PEM file, one PEM each. */
@@ -185,16 +234,4 @@ async function readAnchors(path: string): Promise<string[]> {
       "name the CA, not the server's own certificate",
     )
   return anchors.map((anchor) => anchor.toString())
-}
-
-async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    throw failure(
-      2,
-      `cannot read ${path}: ${(error as NodeJS.ErrnoException).code}`,
-      'check the path',
-    )
-  }
 }

@@ -88,6 +88,8 @@ describe('the address of a registry', () => {
     writeFileSync(join(directory, 'registry-password'), 'from systemd\n')
     const env = { CREDENTIALS_DIRECTORY: directory }
     expect((await mysqlOptions(mysqlAddress, {}, env)).password).toBe('from systemd')
+    writeFileSync(join(directory, 'registry-password'), 'none')
+    expect(await mysqlOptions(mysqlAddress, {}, env)).not.toHaveProperty('password')
     expect(await mysqlOptions(mysqlAddress, {}, {})).not.toHaveProperty('password')
   })
 })

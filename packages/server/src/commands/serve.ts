@@ -81,6 +81,13 @@ export function addServeCommand(program: Command, terminal: Terminal): void {
       '127.0.0.1',
     )
     .option('--legacy-http-port <port>', 'its port', port, 3000)
+    .option(
+      '--watch-listen <address>',
+      'address for /metrics, /healthz and /readyz, which have no TLS',
+      hostName,
+      '127.0.0.1',
+    )
+    .option('--watch-port <port>', 'their port; 0 takes a free one (default: 9464)', port)
     .addHelpText('after', examples)
     .action(async (options: ServeOptions) => {
       const { serve } = await import('../serve.ts') // its libraries are slow to load, and only needed here
