@@ -1,8 +1,9 @@
 /** What the documents say is what the code does. */
 import { readFileSync } from 'node:fs'
-import { CertvendError, errorCodes } from '@certvend/client'
+import { CertvendError, dialectNames, errorCodes } from '@certvend/client'
 import { type ProblemCode, problems } from '@certvend/client/wire'
 import { describe, expect, it } from 'vitest'
+import { begins, ends, renderDialects } from './documents/dialects.ts'
 
 const read = (name: string): string =>
   readFileSync(new URL(`../docs/${name}`, import.meta.url), 'utf8')
@@ -49,4 +50,21 @@ describe('docs/protocol.md', () => {
     expect(rows.get(code)?.status).toBe(problems[code])
     expect(errorCodes).toContain(rows.get(code)?.meaning)
   })
+})
+
+describe('docs/dialects.md', () => {
+  it('has what the code has: npm run docs:dialects writes it', async () => {
+    const text = read('dialects.md')
+    const generated = text.slice(text.indexOf(begins), text.indexOf(ends) + ends.length)
+    expect(generated).toBe(await renderDialects())
+  })
+
+  it.each(dialectNames)(
+    'tells every refusal of %s, its request and what follows a lost answer',
+    (name) => {
+      const section = read('dialects.md').split(`### ${name}\n`)[1]?.split('\n### ')[0] ?? ''
+      for (const row of ['| request |', '| success |', '| repeat |', '| after a lost answer |'])
+        expect(section).toContain(row)
+    },
+  )
 })
