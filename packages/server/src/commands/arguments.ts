@@ -39,6 +39,12 @@ export function thingName(text: string): string {
   throw new InvalidArgumentError('a thing name has 1 to 128 letters, digits or any of : _ -')
 }
 
+export function thingNameFormat(text: string): string {
+  if (text.includes('%DEVICE_UID%') && isThingName(text.replaceAll('%DEVICE_UID%', '0')))
+    return text
+  throw new InvalidArgumentError('a format of thing names has %DEVICE_UID% in it.')
+}
+
 export function fleetName(text: string): string {
   if (/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/.test(text)) return text
   throw new InvalidArgumentError(

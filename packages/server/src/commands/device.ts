@@ -9,6 +9,7 @@ import { openChosenRegistry, type RegistryOptions } from '../registry-address.ts
 import { print, say, type Terminal } from '../terminal.ts'
 import { generateToken, hashToken, type StoredToken } from '../tokens.ts'
 import { attribute, deviceSerial, fleetName, policyName, thingName } from './arguments.ts'
+import { addDeviceImportCommand } from './device-import.ts'
 import { describeDevice, deviceDocument, deviceLine, deviceLineHeading } from './device-text.ts'
 import { findFleet } from './fleet.ts'
 import { addBooksOptions, type BooksOptions, tellAws } from './issuer.ts'
@@ -60,7 +61,7 @@ const rearmMs = day
 export function addDeviceCommands(program: Command, terminal: Terminal): void {
   const group = program
     .command('device')
-    .description('add devices, look at them, re-arm and remove them')
+    .description('add and import devices, look at them, re-arm and remove them')
     .addHelpText('after', examples)
 
   const command = (name: string, description: string): Command => {
@@ -83,6 +84,7 @@ export function addDeviceCommands(program: Command, terminal: Terminal): void {
       }
     }
 
+  addDeviceImportCommand(group, terminal)
   command('add', 'add a device; prints its token, once')
     .option(
       '--thing-name <name>',
