@@ -1,17 +1,17 @@
 /** `certvend-server device import`: takes over the table of an old vending machine. */
 import { type Command, Option } from 'commander'
 import { second } from '../clock.ts'
-import { dataDirectory, openRegistry } from '../data-directory.ts'
 import { failure, isFailure } from '../failure.ts'
 import { type ImportCounts, importRows, type NotTaken } from '../import/import.ts'
 import { readRows } from '../import/source.ts'
 import { isUnreadable } from '../import/table.ts'
 import type { Registry } from '../registry/registry.ts'
+import { chosenAddress, openChosenRegistry, type RegistryOptions } from '../registry-address.ts'
 import { print, say, type Terminal } from '../terminal.ts'
 import { policyName, thingNameFormat } from './arguments.ts'
+import { withRegistry } from './registry.ts'
 
-interface ImportCommandOptions {
-  dataDir?: string
+interface ImportCommandOptions extends RegistryOptions {
   json?: true
   dryRun?: true
   policy?: string
@@ -37,8 +37,7 @@ and the exit code is 3; mend them and import the file again: what is there alrea
 `
 
 export function addDeviceImportCommand(devices: Command, terminal: Terminal): void {
-  devices
-    .command('import')
+  withRegistry(devices.command('import'))
     .description('add the devices of an old vending machine, from an export of its table')
     .argument('<file>', 'JSON of the AWS CLI, CSV with a heading, or a dump of mysqldump')
     .option('--dry-run', 'judge every row and change nothing')
@@ -48,7 +47,6 @@ export function addDeviceImportCommand(devices: Command, terminal: Terminal): vo
         .default('thing_%DEVICE_UID%')
         .argParser(thingNameFormat),
     )
-    .option('--data-dir <directory>', 'where everything is kept (default: ./certvend-data)')
     .option('--json', 'print one JSON document per row that was not taken, and one at the end')
     .addHelpText('after', examples)
     .action(async (file: string, options: ImportCommandOptions) => {
@@ -66,13 +64,14 @@ export function addDeviceImportCommand(devices: Command, terminal: Terminal): vo
 
 /** A dry run makes no registry where there is none. */
 async function openFor(
-  { dataDir, dryRun }: ImportCommandOptions,
-  { env }: Terminal,
+  options: ImportCommandOptions,
+  terminal: Terminal,
 ): Promise<Registry | undefined> {
+  const isFile = chosenAddress(options, terminal.env).kind === 'file'
   try {
-    return await openRegistry(dataDirectory(dataDir, env), !dryRun)
+    return await openChosenRegistry(options, terminal, !options.dryRun)
   } catch (error) {
-    if (dryRun && isFailure(error) && error.exitCode === 2) return undefined
+    if (options.dryRun && isFile && isFailure(error) && error.exitCode === 2) return undefined
     throw error
   }
 }
