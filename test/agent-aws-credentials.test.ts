@@ -118,7 +118,8 @@ it.each([
 ])('exits with 2 for %s', async (_title, bent: { name?: string; ca?: string }, message) => {
   const cwd = temporaryDirectory()
   const { state } = bent.name || bent.ca ? await enrolled(cwd) : { state: path.join(cwd, 'none') }
-  fs.writeFileSync(path.join(cwd, 'ca.txt'), 'hello')
+  for (const name of bent.ca ? ['ca.txt'] : ['ca.txt', 'ca.pem'])
+    fs.writeFileSync(path.join(cwd, name), name === 'ca.pem' ? ca.certificate : 'hello')
   const there = { port: 9, requests: [], close: async () => {} }
   const argv = flags(there, state, bent.name).map((word) =>
     word === 'ca.pem' ? (bent.ca ?? word) : word,
@@ -126,4 +127,29 @@ it.each([
   const { code, stdout, stderr } = await certvend(argv, { cwd })
   expect({ code, stdout }).toEqual({ code: 2, stdout: '' })
   expect(stderr).toMatch(message)
+})
+
+it('asks the running agent, which keeps them in memory, and shows them in no log', async () => {
+  const cwd = temporaryDirectory()
+  const { state, certificateId } = await enrolled(cwd)
+  const there = await provider({ 'gw-7': certificateId })
+  const agent = start(['run', '--state-dir', state], { cwd })
+  await agent.until('session.retry') // its broker is nowhere; who has a certificate may ask all the same
+  const answers = await Promise.all([1, 2, 3].map(() => certvend(flags(there, state), { cwd })))
+  expect(new Set(answers.map(({ stdout }) => stdout)).size).toBe(1)
+  expect(answers.every(({ code }) => code === 0)).toBe(true)
+  expect(JSON.parse(answers[0]?.stdout ?? '')).toMatchObject({ Version: 1 })
+  expect(there.requests).toHaveLength(1)
+  for (const entry of fs.readdirSync(state, { recursive: true, withFileTypes: true }))
+    if (entry.isFile())
+      expect(fs.readFileSync(path.join(entry.parentPath, entry.name), 'utf8')).not.toMatch(hidden)
+  const withoutCa = flags(there, state).filter((word) => !/^--ca$|^ca\.pem$/.test(word))
+  const untrusted = await certvend(withoutCa, { cwd })
+  expect(untrusted.code).toBe(3)
+  expect(untrusted.stderr).toContain('(ERR_SERVER_UNTRUSTED)')
+  const refused = await certvend(flags(there, state, 'other-role'), { cwd })
+  expect(refused.code).toBe(3)
+  expect(refused.stderr).toMatch(/answered 404: .*\nhint: create the role alias other-role/)
+  expect((await agent.terminate()).code).toBe(0)
+  expect(agent.stdout + agent.stderr).not.toMatch(hidden)
 })

@@ -49,8 +49,12 @@ describe('the sockets', () => {
 
   it.each([
     ['query', '{"do":"reload"}\n', 'reload is asked through control.sock'],
-    ['query', '{"do":"forget"}\n', 'a request is one of status, reload'],
-    ['control', '[]\n', 'a request is one of status, reload'],
+    ['query', '{"do":"forget"}\n', 'forget is asked through control.sock'],
+    [
+      'control',
+      '[]\n',
+      'a request is one of status, aws-credentials, reload, enroll, renew, forget',
+    ],
     ['control', 'hello\n', 'a request is one line of JSON'],
   ])('refuse %s %j', async (door, line, message) => {
     const { device, agent } = await online()

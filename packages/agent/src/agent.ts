@@ -5,6 +5,7 @@
  * the normal case. What ends it is its signal, or at the start something wrong on this machine.
  */
 import {
+  type CertvendError,
   type Clock,
   type CredentialStore,
   enroll,
@@ -12,22 +13,30 @@ import {
   type Send,
   systemClock,
   type Transport,
+  type VendingServer,
 } from '@certvend/client'
 import type { MqttSettings } from './config.ts'
+import { type Connection, keepConnection } from './connection.ts'
 import type { Enrollment } from './enrollment.ts'
+import { cutShort, type Errands, openErrands } from './errands.ts'
 import { isConfigurationError } from './failure.ts'
+import { forget } from './forget.ts'
 import { againAt, decide, type Facts, type FailedAttempt } from './lifecycle.ts'
 import { type Log, loggedFailure, loggedWait } from './log.ts'
-import { keepOnline } from './online.ts'
-import { destroyOwnCopy } from './token.ts'
+import { renew } from './renewal.ts'
+import { describeCredential } from './status.ts'
 
 export interface AgentOptions {
   readonly store: CredentialStore
   /** What asking for a certificate takes, read anew each time; throws a configuration error. */
-  readonly enrollment: () => Enrollment
+  readonly enrollment: (token?: string) => Enrollment
+  /** As much of it as takes no claim. Default: that of `enrollment`. */
+  readonly vendingServer?: () => VendingServer
   readonly signal: AbortSignal
   readonly log: Log
   readonly mqtt?: MqttSettings
+  /** What people ask for while it runs. Default: nobody does. */
+  readonly errands?: Errands
   /** Return after the first acknowledged publish. Default false: for ever. */
   readonly once?: boolean
   readonly clock?: Clock
@@ -45,9 +54,6 @@ export interface AgentOptions {
   readonly transport?: Transport
 }
 
-/** A session that cannot be closed in order is left behind after this, in milliseconds. */
-const leaveWithinMs = 1200
-
 /**
  * Runs until `signal` aborts, holding the store's lock all the while. Resolves within two seconds of
  * the abort, whatever it was doing.
@@ -57,27 +63,41 @@ const leaveWithinMs = 1200
  */
 export async function runAgent(options: AgentOptions): Promise<void> {
   const { store, signal, log, clock = systemClock, random = Math.random } = options
+  const { errands = openErrands() } = options
   const over = new AbortController()
-  const stop = (): void => over.abort(signal.reason)
+  const stop = (): void => {
+    over.abort(signal.reason)
+    errands.ring()
+  }
   signal.addEventListener('abort', stop, { once: true })
   if (signal.aborted) stop()
-  let keeping: Promise<void> | undefined
+  const { vendingServer = () => options.enrollment().server } = options
+  const inHand = { ...options, vendingServer, clock, random, signal: over.signal }
+  let connection: Connection | undefined
   try {
     let turn: Facts['turn'] = 'first'
     let failed: FailedAttempt | undefined
     let complaint = ''
     let waitedMs = 0
+    let forgotten = false
+    const connect = (first: 'successor' | 'in-use'): Connection =>
+      keepConnection(store, { ...inHand, first, onEnded: stop })
     while (!over.signal.aborted) {
       options.onTurn?.(waitedMs)
       waitedMs = 0
-      const claim = readClaim(options)
+      const errand = errands.next()
+      const claim = forgotten ? ({ state: 'ready' } as const) : readClaim(options)
+      const unproven = connection?.unproven()
       const decision = decide({
         now: clock.now(),
         turn,
         credential: store.current() ? 'held' : 'none',
         claim: claim.state,
-        connection: keeping ? 'kept' : 'none',
+        connection: connection ? 'kept' : 'none',
+        forgotten,
         ...(failed ? { failed } : {}),
+        ...(errand ? { asked: errand.do } : {}),
+        ...(unproven ? { unproven } : {}),
       })
       if (claim.state === 'unusable' && decision.do === 'stop') throw claim.error
       if (turn === 'first') {
@@ -90,36 +110,75 @@ export async function runAgent(options: AgentOptions): Promise<void> {
       if (claim.state === 'unusable' && claim.error.message !== complaint)
         log({ event: 'claim.unusable', message: claim.error.message })
       complaint = claim.state === 'unusable' ? claim.error.message : ''
+      const settle = (action: () => Promise<unknown>): Promise<void> =>
+        errands.settle(() =>
+          action().catch((error: unknown) => {
+            throw over.signal.aborted ? cutShort() : error
+          }),
+        )
       switch (decision.do) {
         case 'enroll':
-          if (claim.state === 'ready' && claim.enrollment)
-            failed = await attempt(claim.enrollment, { ...options, signal: over.signal }, failed)
+          if (errand?.do === 'enroll')
+            await settle(async () => {
+              forgotten = false
+              if (!store.current()) {
+                const attempted = await attempt(options.enrollment(errand.token), inHand, failed)
+                failed = attempted?.failed
+                if (attempted) throw attempted.error
+              }
+              const stored = store.current()
+              return stored && describeCredential(stored)
+            })
+          else if (claim.state === 'ready' && claim.enrollment)
+            failed = (await attempt(claim.enrollment, inHand, failed))?.failed
           break
         case 'connect':
-          keeping = keepOnline(store, {
-            signal: over.signal,
-            log,
-            clock,
-            random,
-            mqtt: options.mqtt ?? {},
-            once: options.once ?? false,
-            onProven: () => destroyOwnCopy(store.directory, log),
-            ...(options.transport ? { transport: options.transport } : {}),
-          })
-          // However it ends, so does the loop; what it failed with is thrown below.
-          keeping.then(stop, stop)
+          connection = connect('successor')
           break
-        case 'wait':
+        case 'prove':
+          await connection?.leave()
+          connection = connect('successor')
+          break
+        case 'renew':
+          if (errand?.do === 'renew')
+            await settle(async () => {
+              const renewed = await renew(errand, {
+                ...inHand,
+                async prove() {
+                  await connection?.leave()
+                  connection = connect('successor')
+                  return connection.verdict
+                },
+              })
+              return describeCredential(renewed)
+            })
+          break
+        case 'forget':
+          await settle(async () => {
+            const leaving = connection
+            connection = undefined
+            const done = await forget(store, {
+              ...inHand,
+              leave: () => leaving?.leave('forgotten'),
+            })
+            forgotten = true
+            failed = undefined
+            return done
+          })
+          break
+        case 'wait': {
           waitedMs = Math.min(decision.forMs, options.turnEveryMs ?? decision.forMs)
-          await clock.wait(waitedMs, over.signal).catch((error) => {
-            if (!over.signal.aborted) throw error
+          const bell = errands.bell() // one for all: composed signals of each turn would pile up
+          await clock.wait(waitedMs, bell).catch((error) => {
+            if (!bell.aborted) throw error
           })
           break
+        }
         case 'stop':
           return
       }
     }
-    await within(leaveWithinMs, clock, keeping)
+    await connection?.ended()
   } finally {
     stop()
     signal.removeEventListener('abort', stop)
@@ -157,13 +216,19 @@ function readClaim({ store, enrollment }: AgentOptions): ClaimFact {
   }
 }
 
-/** One attempt to enroll; what it came to nothing by, or nothing. */
+/** What an attempt to enroll came to nothing by. */
+interface Attempted {
+  readonly failed?: FailedAttempt
+  readonly error: CertvendError
+}
+
+/** One attempt to enroll; nothing when it succeeded. */
 async function attempt(
   { server, claim }: Enrollment,
-  options: AgentOptions,
+  options: AgentOptions & { readonly clock: Clock; readonly random: () => number },
   earlier: FailedAttempt | undefined,
-): Promise<FailedAttempt | undefined> {
-  const { store, signal, log, clock = systemClock, random = Math.random } = options
+): Promise<Attempted | undefined> {
+  const { store, signal, log, clock, random } = options
   if (server.url.protocol === 'http:') log({ event: 'server.plain', host: server.url.host })
   try {
     await enroll(store, server, claim, {
@@ -177,7 +242,7 @@ async function attempt(
     })
     return undefined
   } catch (error) {
-    if (signal.aborted) return earlier
+    if (signal.aborted) return { ...(earlier ? { failed: earlier } : {}), error: cutShort() }
     if (!isCertvendError(error)) throw error
     const at = clock.now()
     const failed: FailedAttempt = {
@@ -189,17 +254,6 @@ async function attempt(
     }
     const waitMs = againAt(failed).getTime() - at.getTime()
     log({ event: 'enroll.retry', ...loggedFailure(error), ...loggedWait(waitMs) })
-    return failed
-  }
-}
-
-/** Settles as `promise` does, or resolves when it takes longer than `ms`. */
-async function within(ms: number, clock: Clock, promise?: Promise<void>): Promise<void> {
-  const settled = new AbortController()
-  const limit = clock.wait(ms, settled.signal).catch(() => {})
-  try {
-    await Promise.race([promise, limit])
-  } finally {
-    settled.abort()
+    return { failed, error }
   }
 }

@@ -3,9 +3,11 @@ import { Command, CommanderError, Option } from 'commander'
 import { type AwsFlags, awsCredentials } from './commands/aws-credentials.ts'
 import { configCheck } from './commands/config.ts'
 import { enroll } from './commands/enroll.ts'
+import { forget } from './commands/forget.ts'
 import { importTokenFrom } from './commands/import-token.ts'
 import { probe } from './commands/probe.ts'
 import { reload } from './commands/reload.ts'
+import { renew } from './commands/renew.ts'
 import { run } from './commands/run.ts'
 import { status } from './commands/status.ts'
 import { storeCheck } from './commands/store.ts'
@@ -121,10 +123,11 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     ...place,
   ])
     .option('--once', 'make one attempt; otherwise ask until it is answered')
+    .option('--again', 'with the token of a re-armed claim: another key and certificate')
     .option('--json', 'print the result as JSON')
     .addHelpText(
       'after',
-      '\nExample:\n  certvend enroll --server https://vending.example.com --pin vending-ca.pem \\\n    --serial GW-0001 --token-file claim.token',
+      '\nA running agent does it, in one attempt, by its own configuration and with the\ntoken given here, if one is. With --again, what is in use stays in use until the\nnew certificate has opened a session.\n\nExample:\n  certvend enroll --server https://vending.example.com --pin vending-ca.pem \\\n    --serial GW-0001 --token-file claim.token',
     )
   add('run', 'enroll if needed, connect, and stay online', run, [...claim, ...place])
     .option('--once', 'until the first acknowledged publish')
@@ -132,6 +135,27 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .addHelpText(
       'after',
       '\nRuns in the foreground and logs to stdout. Being offline or refused does not end\nit; SIGTERM does, and SIGHUP reads the configuration again.\n\nExample:\n  certvend run --config ./agent.toml',
+    )
+  add('renew', 'another key and certificate, by the ones in use', renew, [
+    'server',
+    'pin',
+    ...place,
+  ])
+    .option('--json', 'print the result as JSON')
+    .addHelpText(
+      'after',
+      '\nA running agent does it. What is in use stays in use until the new\ncertificate has opened a session. The vending machine must know re-enrollment by\ncertificate; where it does not, the device is re-armed there, and then it is\ncertvend enroll --again.\n\nExample:\n  certvend renew --json | jq -r .notAfter',
+    )
+  add('forget', 'factory reset: remove key and certificate for good', forget, [
+    'server',
+    'pin',
+    ...place,
+  ])
+    .option('--yes', 'do not ask; needed where nobody could answer')
+    .option('--json', 'print the result as JSON')
+    .addHelpText(
+      'after',
+      '\nThe vending machine, if it answers, revokes the certificate. The key is\noverwritten and removed with all that is ours in the state directory; a damaged\none, too. A running agent does it and then waits: certvend enroll, or a restart,\nstarts anew.\n\nExample:\n  certvend forget --yes',
     )
   add('status', 'who am I, am I online, until when, and what is wrong', status, place)
     .option('--json', 'print the document as JSON')
@@ -200,7 +224,7 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
   aws
     .addHelpText(
       'after',
-      '\nPrints the JSON of credential_process on stdout, for ~/.aws/config:\n\n  [profile gateway]\n  credential_process = certvend aws-credentials\n    --endpoint PREFIX.credentials.iot.REGION.amazonaws.com --role-alias NAME\n\nin one line. The endpoint:\n\n  aws iot describe-endpoint --endpoint-type iot:CredentialProvider\n\nMust be able to read the state directory: root, or the user that it belongs to.\nNothing is cached: the SDK keeps what it got until shortly before its end.\n\nExample:\n  certvend aws-credentials --role-alias NAME \\\n    --endpoint PREFIX.credentials.iot.REGION.amazonaws.com',
+      '\nPrints the JSON of credential_process on stdout, for ~/.aws/config:\n\n  [profile gateway]\n  credential_process = certvend aws-credentials\n    --endpoint PREFIX.credentials.iot.REGION.amazonaws.com --role-alias NAME\n\nin one line. The endpoint:\n\n  aws iot describe-endpoint --endpoint-type iot:CredentialProvider\n\nA running agent is asked first, for its group too; it keeps them in its memory\nonly. Without one, this must be able to read the state directory.\n\nExample:\n  certvend aws-credentials --role-alias NAME \\\n    --endpoint PREFIX.credentials.iot.REGION.amazonaws.com',
     )
     .action(async (flags: AwsFlags) => settle(await awsCredentials(flags, terminal)))
   const probing = root

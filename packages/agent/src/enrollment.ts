@@ -26,43 +26,54 @@ export interface Enrollment {
 /**
  * Reads and judges everything anew, as a person may just have mended it.
  *
+ * @param givenToken instead of the one in a file
  * @throws a configuration error that names the flag, key or file
  */
 export function readEnrollment(
   settings: Settings,
   environment: NodeJS.ProcessEnv = process.env,
+  givenToken?: string,
 ): Enrollment {
-  const { url, pins } = settings
-  const where = settings.configFile ?? '/etc/certvend/agent.toml'
-  const missing = (what: string, option: string, key: string): Error =>
-    configurationError(`no ${what}`, `name it: ${option}, or ${key} in ${where}`)
-  if (!url) throw missing('vending server', '--server URL', 'url = "https://…"')
   const dialect = readDialect(settings.dialect)
-  const plain = dialect.name === 'express-2017' && url.value.startsWith('http:')
-  if (pins.length === 0 && !plain) throw missing('pin', '--pin FILE', 'pins = "FILE"')
-  const pem = pins.map(readPin)
+  const server = readVendingServer(settings)
   const serial = readSerial(settings.serial, { environment })
-  const server = judged(url.from, () => createVendingServer({ url: url.value, pins: pem, dialect }))
-  const { name } = dialect
   const token =
+    givenToken ??
     readSaltedToken(settings.dialect, serial.value, environment) ??
-    readGivenToken(settings, name, environment)
-  if (token === undefined) throw missing('token', '--token-file FILE', 'token_file = "FILE"')
+    readConfiguredToken(settings, dialect.name, environment)
+  if (token === undefined)
+    throw missing(settings, 'token', '--token-file FILE', 'token_file = "FILE"')
   return {
     server,
-    claim: judged(serial.from, () =>
-      createClaim({ deviceSerial: serial.value, token, dialect: name }),
+    claim: judged(givenToken === undefined ? serial.from : 'the token given', () =>
+      createClaim({ deviceSerial: serial.value, token, dialect: dialect.name }),
     ),
   }
 }
 
-function readGivenToken(
+/** As {@link readEnrollment}, for what takes no claim. */
+export function readVendingServer(settings: Settings): VendingServer {
+  const { url, pins } = settings
+  if (!url) throw missing(settings, 'vending server', '--server URL', 'url = "https://…"')
+  const dialect = readDialect(settings.dialect)
+  const plain = dialect.name === 'express-2017' && url.value.startsWith('http:')
+  if (pins.length === 0 && !plain) throw missing(settings, 'pin', '--pin FILE', 'pins = "FILE"')
+  const pem = pins.map(readPin)
+  return judged(url.from, () => createVendingServer({ url: url.value, pins: pem, dialect }))
+}
+
+function readConfiguredToken(
   { tokenFile, stateDirectory }: Settings,
   dialect: DialectName,
   environment: NodeJS.ProcessEnv,
 ): string | undefined {
   const file = tokenFile ?? findToken(stateDirectory, environment)
   return file && readToken(file, environment, dialect)
+}
+
+function missing({ configFile }: Settings, what: string, option: string, key: string): Error {
+  const where = configFile ?? '/etc/certvend/agent.toml'
+  return configurationError(`no ${what}`, `name it: ${option}, or ${key} in ${where}`)
 }
 
 function judged<T>(from: string, judge: () => T): T {

@@ -26,11 +26,28 @@ export interface Facts {
   /** Whether sessions are being kept open in the background. */
   readonly connection: 'none' | 'kept'
   readonly failed?: FailedAttempt
+  /** What somebody asks for, at the terminal. */
+  readonly asked?: 'enroll' | 'renew' | 'forget'
+  /** Whether everything was removed as somebody asked, and nobody has asked for anything since. */
+  readonly forgotten?: boolean
+  /** A successor that opened no session, while the credential in use does. */
+  readonly unproven?: Unproven
+}
+
+export interface Unproven {
+  readonly at: Date
+  /** How often in a row. */
+  readonly times: number
 }
 
 export type Decision =
   | { readonly do: 'enroll' }
   | { readonly do: 'connect' }
+  /** Get a successor, prove it, use it. */
+  | { readonly do: 'renew' }
+  /** Let the successor that waits try to open a session once more. */
+  | { readonly do: 'prove' }
+  | { readonly do: 'forget' }
   /** In milliseconds, at most {@link lookAgainMs}. */
   | { readonly do: 'wait'; readonly forMs: number }
   /** Only at the start, and only over what is wrong on this machine. */
@@ -40,9 +57,15 @@ export type Decision =
 export const lookAgainMs: number = 5 * 60_000
 
 export function decide(facts: Facts): Decision {
-  const { now, failed } = facts
-  if (facts.credential === 'held')
-    return facts.connection === 'kept' ? { do: 'wait', forMs: lookAgainMs } : { do: 'connect' }
+  const { now, failed, asked, unproven } = facts
+  if (asked) return { do: asked }
+  if (facts.credential === 'held') {
+    if (facts.connection === 'none') return { do: 'connect' }
+    return unproven && (now >= proveAgainAt(unproven) || now < unproven.at)
+      ? { do: 'prove' }
+      : { do: 'wait', forMs: lookAgainMs }
+  }
+  if (facts.forgotten) return { do: 'wait', forMs: lookAgainMs }
   if (facts.claim === 'unusable')
     return facts.turn === 'first' ? { do: 'stop' } : { do: 'wait', forMs: lookAgainMs }
   const leftMs = failed ? againAt(failed).getTime() - now.getTime() : 0
@@ -52,6 +75,10 @@ export function decide(facts: Facts): Decision {
     ? { do: 'enroll' }
     : { do: 'wait', forMs: Math.min(leftMs, lookAgainMs) }
 }
+
+/** Each proof costs the session in use: after an hour, twice as long each time, and daily from then on. */
+const proveAgainAt = ({ at, times }: Unproven): Date =>
+  new Date(at.getTime() + Math.min(24, 2 ** Math.min(times - 1, 5)) * 60 * 60_000)
 
 /** Upper bounds of the waits, in milliseconds. */
 const firstWaitMs = 1000

@@ -11,7 +11,15 @@ import { clockTime, day } from './wording.ts'
 export interface LiveDocument {
   /** Of the running agent, which an upgrade does not change until it is restarted. */
   readonly version: string
-  readonly connection: 'starting' | 'enrolling' | 'connecting' | 'online' | 'waiting' | 'stopped'
+  readonly connection:
+    | 'starting'
+    | 'enrolling'
+    | 'connecting'
+    | 'online'
+    | 'waiting'
+    | 'stopped'
+    /** Everything was removed, as somebody asked; nobody is asked for anything. */
+    | 'forgotten'
   /** Since when it is online, or is not. */
   readonly since: string
   /** When it will be tried again; only while waiting. */
@@ -83,11 +91,21 @@ export function watchLive(clock: Clock, onChange: () => void = () => {}): Live {
         kept = true
         return turn('connecting')
       case 'enroll.request':
-        return turn('enrolling')
+        return kept ? state : turn('enrolling')
       case 'enroll.done':
+        if (kept) return state // a successor: it is told once it has proven itself
         who = event.thingName
         kept = true
         return turn('connecting', { failedInARow: 0 })
+      case 'renew.proven':
+        who = event.thingName
+        validUntil = day(event.notAfter)
+        return state
+      case 'forget.done':
+        who = ''
+        validUntil = ''
+        kept = false
+        return turn('forgotten')
       case 'session.open':
         who = event.thingName
         return turn('online', { sessions: state.sessions + 1, failedInARow: 0 })
@@ -138,6 +156,8 @@ export function watchLive(clock: Clock, onChange: () => void = () => {}): Live {
       }
       case 'stopped':
         return 'stopped'
+      case 'forgotten':
+        return 'everything was removed, as somebody asked; certvend enroll, or a restart, starts anew'
     }
   }
 
@@ -150,7 +170,7 @@ export function watchLive(clock: Clock, onChange: () => void = () => {}): Live {
     },
     document: () => state,
     inWords,
-    settled: () => state.connection === 'online' || state.connection === 'waiting',
+    settled: () => /^(online|waiting|forgotten)$/.test(state.connection),
     waited(ms) {
       silentMs += ms
     },

@@ -63,6 +63,22 @@ export type LogEvent =
   | { readonly event: 'session.closed' }
   | { readonly event: 'publish.acknowledged'; readonly topic: string }
   | ({ readonly event: 'publish.refused'; readonly topic: string } & LoggedFailure)
+  /** A successor has opened a session, and is the credential in use from here on. */
+  | {
+      readonly event: 'renew.proven'
+      readonly deviceSerial: string
+      readonly thingName: string
+      readonly certificateId: string
+      readonly notAfter: Date
+    }
+  /** A successor has opened none; the one before is shown again. */
+  | ({ readonly event: 'renew.unproven' } & LoggedFailure)
+  /** No successor was to be had; the one in use stays in use. */
+  | ({ readonly event: 'renew.failed' } & LoggedFailure)
+  /** Everything was removed, as somebody asked; nobody is asked again until told to. */
+  | { readonly event: 'forget.done'; readonly stateDirectory: string }
+  /** The vending machine was not told that its certificate is given up. */
+  | ({ readonly event: 'forget.untold' } & LoggedFailure)
 
 export type Log = (event: LogEvent) => void
 

@@ -202,9 +202,15 @@ export function commandPage(root: Command, edition: Edition): string {
           '/var/lib/certvend/journal.json',
           'What failed, for certvend explain; written only when something does, and may be deleted.',
         ],
-        ['/run/certvend/query.sock', 'Answers certvend status, for the group certvend.'],
+        [
+          '/run/certvend/query.sock',
+          'Answers certvend status and aws-credentials, for the group certvend.',
+        ],
         ['/run/certvend-consumers/consumers.json', 'What handing the identity on came to.'],
-        ['/run/certvend/control.sock', 'Answers certvend reload, for root.'],
+        [
+          '/run/certvend/control.sock',
+          'Takes certvend reload, renew, enroll and forget, from root.',
+        ],
       ].flatMap(([file = '', what = '']) => ['.TP', `\\fI${roff(file)}\\fR`, roff(what)]),
     ) +
     lines('.SH SEE ALSO', `${bold('certvend.toml')}(5), ${bold('systemd-creds')}(1)`)

@@ -1,5 +1,6 @@
 /** Keeps sessions open, one after another, says so, and takes leave when told to stop. */
 import {
+  type CertvendError,
   type Clock,
   type CredentialStore,
   isCertvendError,
@@ -10,6 +11,7 @@ import {
 import type { MqttSettings } from './config.ts'
 import { type Log, loggedFailure, loggedWait } from './log.ts'
 import { type Presence, presenceOf } from './presence.ts'
+import { watchSuccession } from './succession.ts'
 
 export interface OnlineOptions {
   readonly signal: AbortSignal
@@ -21,6 +23,12 @@ export interface OnlineOptions {
   readonly once: boolean
   /** Told of each session that opens: the credential is good. */
   readonly onProven?: () => void
+  /** Whose turn it is at first, where a successor waits for its proof. Default: the successor's. */
+  readonly first?: 'successor' | 'in-use'
+  /** Told what became of a successor's turn. */
+  readonly onVerdict?: (failure: CertvendError | undefined) => void
+  /** Asked when leaving: whether this identity is given up for good. */
+  readonly isForgotten?: () => boolean
   readonly transport?: Transport
 }
 
@@ -34,7 +42,9 @@ const farewellMs = 500
  */
 export async function keepOnline(store: CredentialStore, options: OnlineOptions): Promise<void> {
   const { signal, log, clock, random, mqtt, once, transport } = options
-  const presence = presenceOf(store.current()?.thingName ?? '', mqtt)
+  const { first = 'successor', onVerdict } = options
+  const succession = watchSuccession(store, { first, log, ...(onVerdict ? { onVerdict } : {}) })
+  const presence = presenceOf(succession.current()?.thingName ?? '', mqtt)
   // Aborting this closes a session at once; `signal` itself must leave time for a farewell.
   const inner = new AbortController()
   let session: Session | undefined
@@ -44,7 +54,7 @@ export async function keepOnline(store: CredentialStore, options: OnlineOptions)
   signal.addEventListener('abort', onStop, { once: true })
   if (signal.aborted) onStop()
   try {
-    const sessions = stayConnected(store, {
+    const sessions = stayConnected(succession, {
       signal: inner.signal,
       clock,
       random,
@@ -53,6 +63,7 @@ export async function keepOnline(store: CredentialStore, options: OnlineOptions)
       ...(transport ? { transport } : {}),
       onRetry({ error, waitMs }) {
         const event = session ? 'session.lost' : 'session.retry'
+        if (!session) succession.failed(error)
         session = undefined
         log({ event, ...loggedFailure(error), ...loggedWait(waitMs) })
         if (signal.aborted) onStop()
@@ -61,6 +72,7 @@ export async function keepOnline(store: CredentialStore, options: OnlineOptions)
     let announcing: Promise<boolean> | undefined
     for await (const opened of sessions) {
       session = opened
+      succession.opened()
       const { host, port } = store.current()?.endpoint ?? { host: '', port: 0 }
       log({ event: 'session.open', thingName: opened.thingName, host, port })
       options.onProven?.()
@@ -72,7 +84,7 @@ export async function keepOnline(store: CredentialStore, options: OnlineOptions)
       const enough = Promise.race([ended, once ? announcing : announcing.then(() => ended)])
       const done = await unlessAborted(enough, signal)
       if (done === false) continue
-      await takeLeave(opened, presence, clock)
+      await takeLeave(opened, presence, options)
       break
     }
     if (session) log({ event: 'session.closed' })
@@ -107,7 +119,7 @@ async function announce(
 async function takeLeave(
   session: Session,
   presence: Presence | undefined,
-  clock: Clock,
+  { clock, isForgotten }: OnlineOptions,
 ): Promise<void> {
   if (!presence) return
   const given = new AbortController()
@@ -116,8 +128,9 @@ async function takeLeave(
     () => enough.abort(),
     () => {},
   )
-  const { topic, offline, retain } = presence
-  await session.publish(topic, offline, { retain, signal: enough.signal }).catch(() => {})
+  const { topic, offline, forgotten, retain } = presence
+  const words = isForgotten?.() ? forgotten : offline
+  await session.publish(topic, words, { retain, signal: enough.signal }).catch(() => {})
   given.abort()
 }
 

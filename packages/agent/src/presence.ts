@@ -15,6 +15,8 @@ export interface Presence {
   online(now: Date): string
   /** JSON: `{"online":false,"thingName":…}`. */
   readonly offline: string
+  /** The last words of an identity that is given up: as offline, and `"forgotten":true`. */
+  readonly forgotten: string
   readonly will: Will
 }
 
@@ -29,6 +31,7 @@ export function presenceOf(thingName: string, settings: MqttSettings): Presence 
     retain,
     online: (now) => JSON.stringify({ online: true, thingName, agent: version, since: now }),
     offline,
+    forgotten: JSON.stringify({ online: false, thingName, forgotten: true }),
     will: { topic, payload: offline, qos: 1, retain },
   }
 }

@@ -23,6 +23,8 @@ export interface Flags {
   readonly json?: boolean
   readonly once?: boolean
   readonly check?: boolean
+  readonly again?: boolean
+  readonly yes?: boolean
 }
 
 export interface Settings {

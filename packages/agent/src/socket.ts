@@ -1,32 +1,68 @@
 /**
  * The daemon's two doors, Unix sockets: one line of JSON asks, one answers, then the door closes.
  *
- *     control.sock  0600  the daemon's own user and root: reload, and all of the other
- *     query.sock    0660  the group of the daemon as well: status
+ *     control.sock  0600  the daemon's own user and root: everything
+ *     query.sock    0660  the group of the daemon as well: status, aws-credentials
  *
  * The kernel decides who gets in, by the modes of the files. No key material goes through either.
  */
 import net from 'node:net'
 import path from 'node:path'
+import {
+  CertvendError,
+  type ErrorCode,
+  errorCodes,
+  isCertvendError,
+  type Remedy,
+} from '@certvend/client'
 import { remove } from '@certvend/client/durable'
+import * as v from 'valibot'
+import { configurationError, isConfigurationError } from './failure.ts'
 
 export const doors = { control: 0o600, query: 0o660 } as const
 export type Door = keyof typeof doors
 
-/** What is asked for. */
-export const requests = ['status', 'reload'] as const
-export type Request = (typeof requests)[number]
+/** What may be asked for. Whoever may only ask names no CA: the device shows itself to nobody else. */
+const requests = {
+  status: v.strictObject({ do: v.literal('status') }),
+  'aws-credentials': v.strictObject({
+    do: v.literal('aws-credentials'),
+    endpoint: v.string(),
+    roleAlias: v.string(),
+    /** PEM of the only CAs that may vouch for the endpoint; through control.sock only. */
+    trustAnchors: v.optional(v.string()),
+  }),
+  reload: v.strictObject({ do: v.literal('reload') }),
+  /** Settled when an attempt has succeeded or failed; with `again`, beside the credential in use. */
+  enroll: v.strictObject({
+    do: v.literal('enroll'),
+    again: v.optional(v.boolean()),
+    token: v.optional(v.string()),
+  }),
+  renew: v.strictObject({ do: v.literal('renew') }),
+  forget: v.strictObject({ do: v.literal('forget') }),
+} as const
 
-const open: Readonly<Record<Door, readonly Request[]>> = {
-  control: ['status', 'reload'],
-  query: ['status'],
-}
+export type Request = {
+  [Name in keyof typeof requests]: v.InferOutput<(typeof requests)[Name]>
+}[keyof typeof requests]
 
 export type Answer =
   | { readonly ok: true; readonly result?: unknown }
-  | { readonly ok: false; readonly message: string }
+  | {
+      readonly ok: false
+      readonly message: string
+      /** One of `docs/errors.md`, or `ERR_CONFIGURATION`; absent when the request itself is wrong. */
+      readonly code?: ErrorCode | 'ERR_CONFIGURATION'
+      readonly remedy?: Remedy
+      readonly hint?: string
+    }
 
-const longestRequest = 1024
+const isForAll = (request: Request): boolean =>
+  request.do === 'status' ||
+  (request.do === 'aws-credentials' && request.trustAnchors === undefined)
+
+const longestRequest = 64 * 1024
 const patienceMs = 5000
 const mostCallers = 16
 
@@ -37,11 +73,12 @@ export const doorFile = (directory: string, door: Door): string =>
  * Opens both doors in `directory`, in place of what an earlier process left; the caller holds the
  * store's lock, so nobody else answers there.
  *
+ * @param answer what it throws of ours is the answer, too.
  * @returns closes them, and removes the files.
  */
 export async function openDoors(
   directory: string,
-  answer: (request: Request) => Answer,
+  answer: (request: Request) => unknown,
 ): Promise<() => void> {
   const servers: net.Server[] = []
   const close = (): void => {
@@ -60,22 +97,46 @@ export async function openDoors(
   return close
 }
 
-function judge(line: string, door: Door, answer: (request: Request) => Answer): Answer {
+async function judge(
+  line: string,
+  door: Door,
+  answer: (request: Request) => unknown,
+): Promise<Answer> {
   let asked: unknown
   try {
     asked = JSON.parse(line)
   } catch {
     return { ok: false, message: 'a request is one line of JSON: {"do":"status"}' }
   }
-  const name = typeof asked === 'object' && asked && 'do' in asked ? asked.do : undefined
-  const request = requests.find((known) => known === name)
-  if (!request) return { ok: false, message: `a request is one of ${requests.join(', ')}` }
-  if (!open[door].includes(request))
-    return { ok: false, message: `${request} is asked through control.sock` }
-  return answer(request)
+  const name = typeof asked === 'object' && asked && 'do' in asked ? String(asked.do) : ''
+  if (!Object.hasOwn(requests, name))
+    return { ok: false, message: `a request is one of ${Object.keys(requests).join(', ')}` }
+  const parsed = v.safeParse(requests[name as keyof typeof requests], asked)
+  if (!parsed.success)
+    // Never the value: it may be a token.
+    return { ok: false, message: `${name}: ${v.getDotPath(parsed.issues[0])} is not as expected` }
+  if (door === 'query' && !isForAll(parsed.output))
+    return { ok: false, message: `${name} is asked through control.sock` }
+  try {
+    const result = await answer(parsed.output)
+    return { ok: true, ...(result === undefined ? {} : { result }) }
+  } catch (error) {
+    return refusal(error as Error)
+  }
 }
 
-function listen(file: string, mode: number, reply: (line: string) => Answer): Promise<net.Server> {
+function refusal(error: Error): Answer {
+  if (!isCertvendError(error) && !isConfigurationError(error)) throw error
+  const { code, message, hint } = error
+  const remedy = isCertvendError(error) ? { remedy: error.remedy } : {}
+  return { ok: false, message, code, ...remedy, ...(hint === undefined ? {} : { hint }) }
+}
+
+function listen(
+  file: string,
+  mode: number,
+  reply: (line: string) => Promise<Answer>,
+): Promise<net.Server> {
   const server = net.createServer((socket) => {
     let text = ''
     socket.setEncoding('utf8').setTimeout(patienceMs, () => socket.destroy())
@@ -85,7 +146,8 @@ function listen(file: string, mode: number, reply: (line: string) => Answer): Pr
       const end = text.indexOf('\n')
       if (end >= 0) {
         socket.removeAllListeners('data')
-        socket.end(`${JSON.stringify(reply(text.slice(0, end)))}\n`)
+        socket.setTimeout(0) // it is we who take our time now
+        void reply(text.slice(0, end)).then((answer) => socket.end(`${JSON.stringify(answer)}\n`))
       } else if (text.length > longestRequest) socket.destroy()
     })
   })
@@ -100,13 +162,22 @@ function listen(file: string, mode: number, reply: (line: string) => Answer): Pr
   })
 }
 
-/** Asks the daemon; nothing when nobody answers there, or not this user. */
-export function ask(directory: string, door: Door, request: Request): Promise<Answer | undefined> {
+/**
+ * Asks the daemon; nothing when nobody answers there, or not this user.
+ *
+ * @param longestMs how long the answer may take, in milliseconds. Default 5 s.
+ */
+export function ask(
+  directory: string,
+  door: Door,
+  request: Request,
+  longestMs: number = patienceMs,
+): Promise<Answer | undefined> {
   return new Promise((resolve) => {
     const socket = net.connect(doorFile(directory, door))
     let text = ''
-    socket.setEncoding('utf8').setTimeout(patienceMs, () => socket.destroy())
-    socket.once('connect', () => socket.write(`${JSON.stringify({ do: request })}\n`))
+    socket.setEncoding('utf8').setTimeout(longestMs, () => socket.destroy())
+    socket.once('connect', () => socket.write(`${JSON.stringify(request)}\n`))
     socket.on('error', () => {})
     socket.on('data', (more: string) => {
       text += more
@@ -118,5 +189,21 @@ export function ask(directory: string, door: Door, request: Request): Promise<An
         resolve(undefined)
       }
     })
+  })
+}
+
+/**
+ * What the daemon answered.
+ *
+ * @throws what the daemon's refusal was, as if it had been met here
+ */
+export function resultOf(answer: Answer): unknown {
+  if (answer.ok) return answer.result
+  const { code, message, hint, remedy } = answer
+  const known = errorCodes.find((one) => one === code)
+  if (!known) throw configurationError(message, hint)
+  throw new CertvendError(known, message, {
+    ...(hint === undefined ? {} : { hint }),
+    ...(remedy === undefined ? {} : { remedy }),
   })
 }

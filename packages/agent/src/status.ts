@@ -210,6 +210,8 @@ function keyInWords({ vendedBy }: CredentialDocument): string {
 
 function agentInWords(live: LiveDocument | undefined): string {
   if (!live) return 'not running, or not for this user to ask'
+  if (live.connection === 'forgotten')
+    return `waiting: everything was removed, as somebody asked, at ${clockTime(live.since)}`
   return live.connection === 'waiting'
     ? `not online since ${clockTime(live.since)}, ${live.failedInARow} attempts failed in a row`
     : live.connection === 'online'

@@ -7,7 +7,8 @@
  *   for every code of the table.
  * - Progress goes to stderr, a line for each thing that happened. On a terminal the line of a wait
  *   is overwritten by what comes next, so that a night offline is one line; piped, nothing is.
- * - No questions, no colours, no spinner; and no secret has a way in.
+ * - A question is asked on stderr, and only of a person: whoever has no terminal is never waited for.
+ * - No colours, no spinner; and no secret has a way in.
  */
 import type { Failure } from './failure.ts'
 
@@ -30,11 +31,17 @@ export interface Terminal {
   progress(line: string, options?: { readonly passing?: boolean }): void
   warn(message: string, hint?: string): void
   fail(failure: Failure): void
+  /** What a person answers, without white space around it; nothing where nobody could. */
+  ask(question: string): Promise<string | undefined>
 }
 
 const eraseLine = '\r\x1b[K'
 
-export function openTerminal(stdout: Output, stderr: Output): Terminal {
+export function openTerminal(
+  stdout: Output,
+  stderr: Output,
+  stdin: NodeJS.ReadStream = process.stdin,
+): Terminal {
   let passing = false
   const say = (line: string): void => {
     stderr.write(`${passing ? eraseLine : ''}${line}\n`)
@@ -58,6 +65,17 @@ export function openTerminal(stdout: Output, stderr: Output): Terminal {
     fail({ message, hint, docs }) {
       complain(message, hint)
       if (docs !== undefined) say(`more: ${docs}`)
+    },
+    async ask(question) {
+      if (!stdin.isTTY || !stderr.isTTY) return undefined
+      const { createInterface } = await import('node:readline')
+      const lines = createInterface({ input: stdin })
+      stderr.write(`${question} `)
+      const answer = await new Promise<string>((resolve) => {
+        lines.once('line', resolve).once('close', () => resolve('')) // the end of input is an answer, too
+      })
+      lines.close()
+      return answer.trim()
     },
   }
 }

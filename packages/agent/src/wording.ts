@@ -49,6 +49,16 @@ export function inWords(event: LogEvent): string {
       return 'disconnected'
     case 'publish.acknowledged':
       return `published to ${event.topic}`
+    case 'renew.proven':
+      return `${event.thingName} has proven its new certificate, valid until ${day(event.notAfter)}`
+    case 'renew.unproven':
+      return `the new certificate opened no session, the one before is used: ${event.message} (${event.code})`
+    case 'renew.failed':
+      return `no new certificate, the one in use stays: ${because(event)}`
+    case 'forget.done':
+      return `removed key and certificate from ${event.stateDirectory}; certvend enroll starts anew`
+    case 'forget.untold':
+      return `the vending machine was not told: ${because(event)}`
     case 'publish.refused':
       return `${event.message} (${event.code})`
   }

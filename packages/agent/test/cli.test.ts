@@ -34,6 +34,9 @@ Commands:
   enroll [options]               get this device's certificate; if it has one,
                                  only say so
   run [options]                  enroll if needed, connect, and stay online
+  renew [options]                another key and certificate, by the ones in use
+  forget [options]               factory reset: remove key and certificate for
+                                 good
   status [options]               who am I, am I online, until when, and what is
                                  wrong
   doctor [options]               what is wrong, the most likely cause first, and
@@ -80,13 +83,18 @@ Exit codes:
 `)
   })
 
-  it.each(['enroll', 'run', 'status'])('shows help for %s, with an example', async (command) => {
-    const { code, stdout, stderr } = await certvend([command, '--help'], { cwd: makeFolder().path })
-    expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
-    expect(stdout).toMatch(new RegExp(`^Usage: certvend ${command} \\[options\\]\n`))
-    expect(stdout).toMatch(new RegExp(`\nExample:\n  certvend ${command} `))
-    expect(Math.max(...stdout.split('\n').map(({ length }) => length))).toBeLessThanOrEqual(80)
-  })
+  it.each(['enroll', 'run', 'renew', 'forget', 'status'])(
+    'shows help for %s, with an example',
+    async (command) => {
+      const { code, stdout, stderr } = await certvend([command, '--help'], {
+        cwd: makeFolder().path,
+      })
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' })
+      expect(stdout).toMatch(new RegExp(`^Usage: certvend ${command} \\[options\\]\n`))
+      expect(stdout).toMatch(new RegExp(`\nExample:\n  certvend ${command} `))
+      expect(Math.max(...stdout.split('\n').map(({ length }) => length))).toBeLessThanOrEqual(80)
+    },
+  )
 
   it('prints its version', async () => {
     const { version } = JSON.parse(

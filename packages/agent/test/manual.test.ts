@@ -9,7 +9,14 @@ import { commandPage, configKeys, configurationPage } from '../src/manual.ts'
 import { certvend } from './command.ts'
 import { makeFolder } from './folder.ts'
 
-const silent = { interactive: false, out() {}, progress() {}, warn() {}, fail() {} }
+const silent = {
+  interactive: false,
+  out() {},
+  progress() {},
+  warn() {},
+  fail() {},
+  ask: async () => undefined,
+}
 const root = program(silent, () => {})
 const edition = { version: '0.1.0', date: new Date('2026-11-01T00:00:00Z') }
 const page = commandPage(root, edition)

@@ -23,6 +23,7 @@ function heldStore(): CredentialStore {
     directory: '/nonexistent',
     mended: [],
     current: () => held,
+    pending: () => undefined,
     lock: () => {},
     close: () => {},
   }

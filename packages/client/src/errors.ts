@@ -109,7 +109,7 @@ const table = {
   },
   ERR_STORE_CORRUPT: {
     remedy: 'operator',
-    hint: 'the stored credential is damaged and no complete copy is left; enroll again with a re-armed claim',
+    hint: 'the stored credential is damaged and no complete copy is left; remove it (certvend forget) and enroll again with a re-armed claim',
   },
   ERR_STORE_LOCKED: {
     remedy: 'operator',

@@ -1,9 +1,11 @@
 /** `certvend aws-credentials`: temporary AWS credentials, as `credential_process` of the AWS SDKs wants them. */
 import { readFileSync } from 'node:fs'
 import { openCredentialStore } from '@certvend/client'
+import { fetchOnce, processCredentials } from '../aws-cache.ts'
 import { configurationError, type ExitCode } from '../failure.ts'
 import { proxyPlace } from '../proxy.ts'
 import { type Flags, resolveSettings } from '../settings.ts'
+import { ask, resultOf } from '../socket.ts'
 import type { Terminal } from '../terminal.ts'
 
 export interface AwsFlags extends Flags {
@@ -12,9 +14,27 @@ export interface AwsFlags extends Flags {
   readonly ca?: string
 }
 
+/** For a slow network, in milliseconds; the fetch itself ends after 30 s. */
+const longestMs = 40_000
+
 export async function awsCredentials(flags: AwsFlags, terminal: Terminal): Promise<ExitCode> {
-  const { stateDirectory } = await resolveSettings(flags)
+  const { stateDirectory, socketDirectory } = await resolveSettings(flags)
   proxyPlace()
+  const { endpoint, roleAlias } = flags
+  const trust = flags.ca === undefined ? {} : { trustAnchors: readCa(flags.ca) }
+  const door = flags.ca === undefined ? 'query' : 'control'
+  const request = { do: 'aws-credentials', endpoint, roleAlias, ...trust } as const
+  const answer = await ask(socketDirectory, door, request, longestMs)
+  const credentials = answer
+    ? resultOf(answer)
+    : await fromStore(stateDirectory, { name: roleAlias, endpoint, ...trust })
+  // The one place where these secrets leave the process; stderr must never hold them.
+  terminal.out(JSON.stringify(credentials))
+  return 0
+}
+
+/** Where no agent runs, or none that this user may ask. */
+async function fromStore(stateDirectory: string, roleAlias: Parameters<typeof fetchOnce>[1]) {
   const store = await openCredentialStore(stateDirectory, { readOnly: true })
   const credential = store.current()
   if (!credential)
@@ -22,29 +42,7 @@ export async function awsCredentials(flags: AwsFlags, terminal: Terminal): Promi
       `${stateDirectory} holds no credential`,
       'certvend enroll gets one; --state-dir or --config says where it is',
     )
-  const roleAlias = {
-    name: flags.roleAlias,
-    endpoint: flags.endpoint,
-    ...(flags.ca === undefined ? {} : { trustAnchors: readCa(flags.ca) }),
-  }
-  const { fetchAwsCredentials } = await import('@certvend/client/aws-credentials')
-  const { accessKeyId, secretAccessKey, sessionToken, expiration } = await fetchAwsCredentials(
-    credential,
-    roleAlias,
-  ).catch((error: unknown) => {
-    throw error instanceof TypeError ? configurationError(error.message) : error
-  })
-  // The one place where these secrets leave the process; stderr must never hold them.
-  terminal.out(
-    JSON.stringify({
-      Version: 1,
-      AccessKeyId: accessKeyId,
-      SecretAccessKey: secretAccessKey,
-      SessionToken: sessionToken,
-      Expiration: expiration.toISOString(),
-    }),
-  )
-  return 0
+  return processCredentials(await fetchOnce(credential, roleAlias))
 }
 
 function readCa(file: string): string {

@@ -7,15 +7,19 @@ import {
   openCredentialStore,
   systemClock,
 } from '@certvend/client'
+import { readDialect } from '../dialect.ts'
 import { plainHttp, readEnrollment, refuseExpiredPins } from '../enrollment.ts'
 import { configurationError, type ExitCode, toFailure } from '../failure.ts'
 import { loggedFailure } from '../log.ts'
 import { proxyPlace } from '../proxy.ts'
+import { longestMs, renewHere, unanswered } from '../renew-here.ts'
 import { readSerial } from '../serial.ts'
 import { type Flags, resolveSettings, type Settings } from '../settings.ts'
 import { stopOnSignals } from '../signals.ts'
-import { describeCredential } from '../status.ts'
+import { ask, resultOf } from '../socket.ts'
+import { type CredentialDocument, describeCredential } from '../status.ts'
 import type { Terminal } from '../terminal.ts'
+import { readToken } from '../token.ts'
 import { day, inWords } from '../wording.ts'
 
 export async function enroll(
@@ -29,21 +33,35 @@ export async function enroll(
   const { signal, release } = stopOnSignals()
   try {
     const stored = store.current()
-    if (stored) {
+    if (stored && !flags.again) {
       refuseOtherSerial(stored, settings, environment)
       terminal.progress('already enrolled; nobody was asked')
-      terminal.out(resultOf(stored, store.directory, flags))
+      terminal.out(credentialText(stored, store.directory, flags))
+      return 0
+    }
+    const told = await throughAgent(flags, settings, environment)
+    if (told) {
+      terminal.out(shown(told, store.directory, flags))
       return 0
     }
     const enrollment = readEnrollment(settings, environment)
     refuseExpiredPins(enrollment, systemClock.now())
+    if (stored) {
+      const successor = await renewHere(
+        store,
+        { do: 'renew', by: 'claim' },
+        { settings, environment, terminal, signal },
+      )
+      terminal.out(credentialText(successor, store.directory, flags))
+      return 0
+    }
     const { server, claim } = enrollment
     if (server.url.protocol === 'http:') terminal.warn(...plainHttp(server.url))
-    const options = { signal, log: progressTo(terminal) }
+    const options = { signal, log: progressTo(terminal), ...(flags.again ? { again: true } : {}) }
     const credential = flags.once
       ? await enrollOnce(store, server, claim, options)
       : await ensureCredential(store, server, claim, options)
-    terminal.out(resultOf(credential, store.directory, flags))
+    terminal.out(credentialText(credential, store.directory, flags))
     return 0
   } catch (error) {
     if (!signal.aborted) throw error
@@ -87,14 +105,50 @@ function progressTo(terminal: Terminal): (event: EnrollEvent) => void {
   }
 }
 
-function resultOf(credential: Credential, stateDirectory: string, { json }: Flags): string {
-  if (json)
-    return JSON.stringify({ ...describeCredential(credential), stateDirectory }, undefined, 2)
+/**
+ * What the running agent made of it; nothing when none answers. It asks by its own configuration, and
+ * takes a token from here, as it may not be able to read a file of root's.
+ */
+async function throughAgent(
+  flags: Flags,
+  settings: Settings,
+  environment: NodeJS.ProcessEnv,
+): Promise<CredentialDocument | undefined> {
+  const { socketDirectory } = settings
+  if (!(await ask(socketDirectory, 'control', { do: 'status' }))) return undefined
+  if (flags.server ?? flags.pin ?? flags.serial)
+    throw configurationError(
+      'an agent runs on this state directory and asks by its own configuration',
+      'leave out --server, --pin and --serial; to change them: agent.toml, then certvend reload',
+    )
+  const dialect = readDialect(settings.dialect).name
+  const token =
+    flags.tokenFile && settings.tokenFile && readToken(settings.tokenFile, environment, dialect)
+  const request = {
+    do: 'enroll' as const,
+    ...(flags.again ? { again: true } : {}),
+    ...(token ? { token } : {}),
+  }
+  const answer = await ask(socketDirectory, 'control', request, longestMs)
+  if (!answer) throw unanswered()
+  return resultOf(answer) as CredentialDocument
+}
+
+const credentialText = (credential: Credential, stateDirectory: string, flags: Flags): string =>
+  shown(describeCredential(credential), stateDirectory, flags)
+
+/** The result, for people or for programs. */
+export function shown(
+  credential: CredentialDocument,
+  stateDirectory: string,
+  { json }: Flags,
+): string {
+  if (json) return JSON.stringify({ ...credential, stateDirectory }, undefined, 2)
   const { deviceSerial, thingName, certificateId, notAfter } = credential
   return [
     `enrolled ${deviceSerial} as ${thingName}`,
     `  certificate  ${certificateId}`,
-    `  valid until  ${day(notAfter)}`,
+    `  valid until  ${day(new Date(notAfter))}`,
     `  stored in    ${stateDirectory}`,
   ].join('\n')
 }

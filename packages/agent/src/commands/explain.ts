@@ -12,7 +12,7 @@ import type { Terminal } from '../terminal.ts'
 /** @throws {CertvendError} `ERR_STORE_UNREADABLE` when no agent answers and the journal is not this user's */
 export async function explain(flags: Flags, terminal: Terminal): Promise<ExitCode> {
   const { stateDirectory, socketDirectory } = await resolveSettings(flags)
-  const answer = await ask(socketDirectory, 'query', 'status')
+  const answer = await ask(socketDirectory, 'query', { do: 'status' })
   const status = answer?.ok ? (answer.result as StatusDocument) : undefined
   // The agent remembers what is not on disk yet.
   const episode = status ? status.lastFailure : lastOf(stateDirectory)

@@ -7,7 +7,7 @@ import type { Terminal } from '../terminal.ts'
 /** @throws a configuration error, here and now, when what it would read cannot be used */
 export async function reload(flags: Flags, terminal: Terminal): Promise<ExitCode> {
   const { socketDirectory } = await resolveSettings(flags)
-  const answer = await ask(socketDirectory, 'control', 'reload')
+  const answer = await ask(socketDirectory, 'control', { do: 'reload' })
   if (!answer?.ok)
     throw configurationError(
       answer?.message ?? `no agent answers this user in ${socketDirectory}`,

@@ -8,8 +8,11 @@ import {
   systemClock,
 } from '@certvend/client'
 import { runAgent } from '../agent.ts'
+import { openAnswers } from '../answers.ts'
+import { openAwsCache } from '../aws-cache.ts'
 import { dialectName } from '../dialect.ts'
-import { readEnrollment } from '../enrollment.ts'
+import { readEnrollment, readVendingServer } from '../enrollment.ts'
+import { openErrands } from '../errands.ts'
 import { type ExitCode, isConfigurationError } from '../failure.ts'
 import { openRecorder, type Recorder } from '../journal.ts'
 import { openJournal } from '../journal-file.ts'
@@ -51,6 +54,7 @@ export async function run(
       write(event)
       live.log(event)
       recorder?.log(event)
+      if (event.event === 'forget.done') recorder = undefined // what it knows is forgotten, too
     }
     const { stateDirectory } = settings
     const store = await openCredentialStore(stateDirectory)
@@ -83,11 +87,33 @@ export async function run(
       }
     }
 
+    // Only who holds the lock keeps the journal.
+    const record = (): void => {
+      recorder ??= openRecorder(openJournal(store.directory, clock), {
+        clock,
+        monotonicMs,
+        version,
+        installedAt: installedAt(),
+        ...issuedAtOf(store),
+        bootedAt: new Date(clock.now().getTime() - uptime() * 1000),
+      })
+    }
+    const errands = openErrands()
+    const answer = openAnswers({
+      store,
+      errands,
+      awsCredentials: openAwsCache(clock),
+      status: statusNow,
+      reload: () => void reload(),
+    })
+
     do {
       again = new AbortController()
       await runAgent({
         store,
-        enrollment: () => readEnrollment(settings, environment),
+        enrollment: (token) => readEnrollment(settings, environment, token),
+        vendingServer: () => readVendingServer(settings),
+        errands,
         signal: AbortSignal.any([signal, again.signal]),
         log,
         mqtt: settings.mqtt,
@@ -95,23 +121,13 @@ export async function run(
         ...(notify.aliveEveryMs === undefined ? {} : { turnEveryMs: notify.aliveEveryMs / 2 }),
         onTurn(waitedMs) {
           live.waited(waitedMs)
+          if (store.current()) record()
           recorder?.look()
           if (!live.stuck()) notify.alive()
         },
         async onHeld() {
-          // Only who holds the lock keeps the journal.
-          recorder ??= openRecorder(openJournal(store.directory, clock), {
-            clock,
-            monotonicMs,
-            version,
-            installedAt: installedAt(),
-            ...issuedAtOf(store),
-            bootedAt: new Date(clock.now().getTime() - uptime() * 1000),
-          })
-          closeDoors ??= await openDoors(settings.socketDirectory, (request) => {
-            if (request === 'reload') void reload()
-            return request === 'status' ? { ok: true, result: statusNow() } : { ok: true }
-          }).catch((error: Error) => {
+          record()
+          closeDoors ??= await openDoors(settings.socketDirectory, answer).catch((error: Error) => {
             log({ event: 'socket.unusable', message: error.message })
             return undefined
           })

@@ -9,7 +9,7 @@ import type { Terminal } from '../terminal.ts'
 export async function status(flags: Flags, terminal: Terminal): Promise<ExitCode> {
   const { stateDirectory, socketDirectory, consumers } = await resolveSettings(flags)
   const now = systemClock.now()
-  const answer = await ask(socketDirectory, 'query', 'status')
+  const answer = await ask(socketDirectory, 'query', { do: 'status' })
   const found = answer?.ok
     ? (answer.result as StatusDocument)
     : await readStatus(stateDirectory, now)

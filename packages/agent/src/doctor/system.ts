@@ -35,7 +35,7 @@ export async function askDaemon(socketDirectory: string): Promise<Daemon | undef
   } catch {
     return { closedToUs: true }
   }
-  const answer = await ask(socketDirectory, 'query', 'status')
+  const answer = await ask(socketDirectory, 'query', { do: 'status' })
   return {
     closedToUs: false,
     ...(answer?.ok ? { status: answer.result as StatusDocument } : {}),

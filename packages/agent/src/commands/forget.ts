@@ -1,0 +1,99 @@
+/** `certvend forget`: factory reset. The vending machine revokes the certificate, and nothing of it stays here. */
+import { existsSync } from 'node:fs'
+import {
+  type Credential,
+  eraseStore,
+  isCertvendError,
+  openCredentialStore,
+  systemClock,
+} from '@certvend/client'
+import { readVendingServer } from '../enrollment.ts'
+import { configurationError, type ExitCode } from '../failure.ts'
+import { type Forgotten, tell } from '../forget.ts'
+import { longestMs } from '../renew-here.ts'
+import { type Flags, resolveSettings, type Settings } from '../settings.ts'
+import { ask, resultOf } from '../socket.ts'
+import type { Terminal } from '../terminal.ts'
+
+export async function forget(flags: Flags, terminal: Terminal): Promise<ExitCode> {
+  const settings = await resolveSettings(flags)
+  const { stateDirectory, socketDirectory, tokenFile } = settings
+  const credential = await stored(stateDirectory)
+  const whose = credential ? `key and certificate of ${credential.deviceSerial}` : 'what is left'
+  if (!flags.yes) {
+    const answer = await terminal.ask(
+      `Remove the ${whose} in ${stateDirectory} for good? Another certificate takes a re-armed claim. yes/no:`,
+    )
+    if (answer === undefined)
+      throw configurationError(
+        'forget asks before it removes anything, and nobody could answer here',
+        'if you mean it: certvend forget --yes',
+      )
+    if (!/^y(es)?$/i.test(answer)) {
+      terminal.progress('nothing was removed')
+      return 1
+    }
+  }
+  const answer = await ask(socketDirectory, 'control', { do: 'forget' }, longestMs)
+  const forgotten = answer
+    ? (resultOf(answer) as Forgotten)
+    : await forgetHere(settings, credential)
+  say(forgotten, flags, terminal)
+  if (tokenFile && existsSync(tokenFile.value))
+    terminal.warn(`the token file ${tokenFile.value} is yours and was left`, 'remove it yourself')
+  return 0
+}
+
+/** A store that cannot be read is erased all the same. */
+async function stored(stateDirectory: string): Promise<Credential | undefined> {
+  try {
+    return (await openCredentialStore(stateDirectory, { readOnly: true })).current()
+  } catch (error) {
+    if (isCertvendError(error, 'ERR_STORE_CORRUPT')) return undefined
+    if (isCertvendError(error, 'ERR_STORE_UNSAFE')) return undefined
+    throw error
+  }
+}
+
+async function forgetHere(
+  settings: Settings,
+  credential: Credential | undefined,
+): Promise<Forgotten> {
+  const untold = credential
+    ? await tell(credential, {
+        vendingServer: () => readVendingServer(settings),
+        signal: new AbortController().signal,
+        clock: systemClock,
+        log: () => {}, // said below
+      })
+    : 'there was no certificate'
+  const { directory } = eraseStore(settings.stateDirectory, { becomeOwner: true })
+  return {
+    stateDirectory: directory,
+    ...(credential && {
+      deviceSerial: credential.deviceSerial,
+      certificateId: credential.certificateId,
+    }),
+    told: untold === undefined,
+    ...(untold === undefined ? {} : { untold }),
+  }
+}
+
+function say(forgotten: Forgotten, { json }: Flags, terminal: Terminal): void {
+  const { stateDirectory, deviceSerial, certificateId, told, untold } = forgotten
+  if (json) terminal.out(JSON.stringify(forgotten, undefined, 2))
+  else
+    terminal.out(
+      [
+        deviceSerial
+          ? `removed the key and certificate of ${deviceSerial} from ${stateDirectory}`
+          : `nothing of ours is left in ${stateDirectory}`,
+        ...(told ? [`the vending machine has revoked ${certificateId}`] : []),
+      ].join('\n'),
+    )
+  if (!told && certificateId)
+    terminal.warn(
+      `the vending machine was not told: ${untold}`,
+      `revoke it there: certvend-server device show ${deviceSerial}`,
+    )
+}

@@ -1,0 +1,42 @@
+/** `certvend renew`: another key and certificate, by the ones in use; they stay until the new ones are proven. */
+import { openCredentialStore } from '@certvend/client'
+import type { ExitCode } from '../failure.ts'
+import { proxyPlace } from '../proxy.ts'
+import { longestMs, renewHere } from '../renew-here.ts'
+import { type Flags, resolveSettings } from '../settings.ts'
+import { stopOnSignals } from '../signals.ts'
+import { ask, resultOf } from '../socket.ts'
+import { type CredentialDocument, describeCredential } from '../status.ts'
+import type { Terminal } from '../terminal.ts'
+import { shown } from './enroll.ts'
+
+export async function renew(
+  flags: Flags,
+  terminal: Terminal,
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<ExitCode> {
+  const settings = await resolveSettings(flags, environment)
+  proxyPlace(environment)
+  const { stateDirectory, socketDirectory } = settings
+  const answer = await ask(socketDirectory, 'control', { do: 'renew' }, longestMs)
+  if (answer) {
+    terminal.out(shown(resultOf(answer) as CredentialDocument, stateDirectory, flags))
+    return 0
+  }
+  const store = await openCredentialStore(stateDirectory)
+  const { signal, release } = stopOnSignals()
+  try {
+    const options = { settings, environment, terminal, signal }
+    const credential = await renewHere(store, { do: 'renew', by: 'credential' }, options)
+    terminal.out(shown(describeCredential(credential), store.directory, flags))
+    return 0
+  } catch (error) {
+    if (!signal.aborted) throw error
+    const message = (signal.reason as Error).message
+    terminal.fail({ exitCode: 1, message, hint: 'nothing is lost; the same command goes on' })
+    return 1
+  } finally {
+    release()
+    store.close()
+  }
+}

@@ -1,0 +1,64 @@
+/**
+ * What people ask of a running agent: carried from the socket to the loop, done one after another,
+ * and answered when done.
+ */
+import { CertvendError } from '@certvend/client'
+
+export type Errand =
+  /** Ask now, with this token or the configured one. */
+  | { readonly do: 'enroll'; readonly token?: string }
+  /** A successor of the credential in use: by a claim, or by what is in use. */
+  | { readonly do: 'renew'; readonly by: 'credential' }
+  | { readonly do: 'renew'; readonly by: 'claim'; readonly token?: string }
+  | { readonly do: 'forget' }
+
+export interface Errands {
+  /** Resolves with the result once it is done, and rejects with what it failed by. */
+  run(errand: Errand): Promise<unknown>
+  next(): Errand | undefined
+  /** Aborts when an errand comes, or {@link Errands.ring} is called: for a wait. */
+  bell(): AbortSignal
+  ring(): void
+  /** Does the next one; what `action` comes to is its answer. */
+  settle(action: () => Promise<unknown>): Promise<void>
+}
+
+interface Waiting {
+  readonly errand: Errand
+  resolve(result: unknown): void
+  reject(error: Error): void
+}
+
+export function openErrands(): Errands {
+  const queue: Waiting[] = []
+  let bell = new AbortController()
+  return {
+    run: (errand) =>
+      new Promise((resolve, reject) => {
+        queue.push({ errand, resolve, reject })
+        bell.abort()
+      }),
+    ring: () => bell.abort(),
+    next: () => queue[0]?.errand,
+    bell() {
+      if (queue.length === 0 && bell.signal.aborted) bell = new AbortController()
+      return bell.signal
+    },
+    async settle(action) {
+      const waiting = queue[0]
+      try {
+        waiting?.resolve(await action())
+      } catch (error) {
+        waiting?.reject(error as Error)
+      } finally {
+        queue.shift()
+      }
+    },
+  }
+}
+
+/** For what the agent's end, or a reload, cut short. */
+export const cutShort = (): CertvendError =>
+  new CertvendError('ERR_TIMEOUT', 'the agent was told to stop or to reload before this was done', {
+    hint: 'ask again; nothing is lost',
+  })
