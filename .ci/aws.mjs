@@ -61,7 +61,7 @@ async function runSuites(files, work) {
     {
       cwd: root,
       stdio: 'inherit',
-      timeout: 900_000,
+      timeout: 1_800_000,
       env: {
         ...process.env,
         ...credentials,

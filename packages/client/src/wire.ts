@@ -108,8 +108,8 @@ const RetiredSchema = v.object({
 })
 
 const CaCertificatesSchema = v.object({
-  /** The CA that issues device certificates, one PEM each. */
-  deviceCa: certificates,
+  /** The CA that issues device certificates, one PEM each; none where AWS IoT's own signs, which it names to nobody. */
+  deviceCa: v.pipe(v.array(pem('CERTIFICATE')), v.maxLength(10)),
   /** The MQTT server's anchors, one PEM each. */
   trustAnchors: certificates,
 })

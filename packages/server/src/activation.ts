@@ -91,6 +91,11 @@ export async function confirm(
   if (certificate?.status !== 'ACTIVE' || certificate.confirmedAt) return false
   for (const older of await inForceBeside(registry, certificate))
     if (older.issuedAt <= certificate.issuedAt) await issuer.withdraw?.(older, 'INACTIVE', options)
+  // What an older vending machine gave the device before its row was adopted.
+  const device = await registry.find(certificate.deviceSerial)
+  const previous = device?.previousCertificateArn?.split('/').at(-1)
+  if (previous !== undefined && previous !== certificateId)
+    await issuer.withdraw?.({ certificateId: previous }, 'INACTIVE', options)
   await registry.confirm(certificateId, options.at)
   return true
 }

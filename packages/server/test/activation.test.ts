@@ -5,7 +5,7 @@ import { day, later, minute, second } from '../src/clock.ts'
 import { type Issuer, issuerBusy } from '../src/issuer/issuer.ts'
 import { createLocalIssuer, makeDeviceCa } from '../src/issuer/local.ts'
 import { createRateGate } from '../src/rate-gate.ts'
-import type { CertificateStatus } from '../src/registry/registry.ts'
+import type { CertificateStatus, Registry } from '../src/registry/registry.ts'
 import { hashToken } from '../src/tokens.ts'
 import { makeDeviceKey } from './device.ts'
 import { type Device, type Machine, movableClock, startMachine } from './machine.ts'
@@ -155,6 +155,23 @@ describe('two certificates of one device', () => {
       made.push((await machine.enroll(device)).reply.certificateId)
       expect(active()).toEqual(made.slice(-2))
     }
+  })
+
+  it('retire what an older vending machine gave, once the new one has opened a session', async () => {
+    const { machine, issuer, book, active } = await outside()
+    const device = await machine.addDevice()
+    const { certificateId } = (await machine.enroll(device)).reply
+    book.set('older', 'ACTIVE')
+    const adopted: Registry = {
+      ...machine.registry,
+      find: async (serial) => ({
+        ...(await machine.registry.find(serial))!,
+        previousCertificateArn: 'arn:aws:iot:eu-west-1:123456789012:cert/older',
+      }),
+    }
+    const at = machine.clock.now()
+    expect(await confirm({ registry: adopted, issuer }, certificateId, { signal, at })).toBe(true)
+    expect(active()).toEqual([certificateId])
   })
 
   it('retire the older even if the first attempt was cut off', async () => {

@@ -12,7 +12,7 @@ import { attribute, deviceSerial, fleetName, policyName, thingName } from './arg
 import { addDeviceImportCommand } from './device-import.ts'
 import { describeDevice, deviceDocument, deviceLine, deviceLineHeading } from './device-text.ts'
 import { findFleet } from './fleet.ts'
-import { addBooksOptions, type BooksOptions, tellAws } from './issuer.ts'
+import { addBooksOptions, type BooksOptions, chosenIssuer, tellAws } from './issuer.ts'
 import { withRegistry } from './registry.ts'
 
 interface CommonOptions extends BooksOptions, RegistryOptions {
@@ -85,7 +85,7 @@ export function addDeviceCommands(program: Command, terminal: Terminal): void {
     }
 
   addDeviceImportCommand(group, terminal)
-  command('add', 'add a device; prints its token, once')
+  addBooksOptions(command('add', 'add a device; prints its token, once'))
     .option(
       '--thing-name <name>',
       'its thing name and MQTT client id (default: the serial)',
@@ -190,6 +190,12 @@ async function add(
       2,
       `${serial} cannot be a thing name, which has no dots`,
       `name one: certvend-server device add ${serial} --thing-name ${serial.replaceAll('.', '-')}`,
+    )
+  if (chosenIssuer(options, terminal) !== 'local' && name.includes(':'))
+    throw failure(
+      2,
+      `${name} cannot be a thing and a policy in AWS IoT, which takes no colons in both`,
+      `name one: certvend-server device add ${serial} --thing-name ${name.replaceAll(':', '-')}`,
     )
   const fleet = options.fleet === undefined ? undefined : await findFleet(registry, options.fleet)
   const isFleets = fleet !== undefined && options.tokenFile === undefined

@@ -101,7 +101,11 @@ export function openIot(options: IotOptions): Iot {
   const { region, endpointUrl, clock, gate } = options
   const client = new IoTClient({
     maxAttempts: 3,
-    requestHandler: { connectionTimeout: 3 * second, requestTimeout: 10 * second },
+    requestHandler: {
+      connectionTimeout: 3 * second,
+      requestTimeout: 10 * second,
+      throwOnRequestTimeout: true, // otherwise it only warns
+    },
     ...(region !== undefined && { region }),
     ...(endpointUrl !== undefined && { endpoint: endpointUrl }),
   })

@@ -14,13 +14,16 @@ export interface IotPermission {
   readonly resources: readonly IotResource[]
 }
 
-/** Who asks: the vending machine by its issuer, the handlers of events, the sweep, the operator. */
+/** Who asks: the vending machine by its issuer, the handlers of events, the operator, the sweep. */
 export type IotRole =
   | 'aws-iot'
   | 'aws-iot-own-ca'
+  | 'aws-iot-own-ca-unregistered'
   | 'aws-iot-jitr'
   | 'registered'
   | 'presence'
+  /** `device disable`, `enable`, `rearm --revoke`, `remove`. */
+  | 'operator'
   | 'sweep'
   | 'ca-register'
   /** Beside a role that vends, where the policy of a row or of the configuration is not there yet. */
@@ -35,22 +38,28 @@ const withdrawing = on('cert/*', 'UpdateCertificate')
 const entering = [
   ...on('thing/*', 'CreateThing', 'DescribeThing', 'UpdateThing'),
   ...on('thingtype/*', 'CreateThingType'),
-  ...on('cert/*', 'AttachPolicy', 'AttachThingPrincipal', 'DescribeCertificate'),
+  ...on('cert/*', 'AttachPolicy', 'AttachThingPrincipal'),
   ...withdrawing,
 ]
+/** Of certificates that this process has not made itself, AWS is asked where they are. */
+const enteringOthers = [...entering, ...on('cert/*', 'DescribeCertificate')]
 const endpoint = on('*', 'DescribeEndpoint')
-const registering = on('*', 'RegisterCertificate', 'RegisterCertificateWithoutCA')
 
 export const iotPermissions: Readonly<Record<IotRole, readonly IotPermission[]>> = {
   'aws-iot': [...endpoint, ...on('*', 'CreateCertificateFromCsr'), ...entering],
-  'aws-iot-own-ca': [...endpoint, ...registering, ...entering],
+  'aws-iot-own-ca': [...endpoint, ...on('*', 'RegisterCertificate'), ...entering],
+  'aws-iot-own-ca-unregistered': [
+    ...endpoint,
+    ...on('*', 'RegisterCertificateWithoutCA'),
+    ...entering,
+  ],
   'aws-iot-jitr': [...endpoint, ...withdrawing],
-  registered: entering,
+  registered: enteringOthers,
   presence: withdrawing,
+  operator: enteringOthers,
   sweep: [
     ...on('*', 'ListAttachedPolicies', 'ListCertificates'),
-    ...registering,
-    ...entering,
+    ...enteringOthers,
     ...on(
       'cert/*',
       'DeleteCertificate',

@@ -47,7 +47,7 @@ export interface Issuer {
    * sessions reads the registry. A certificate that is not there is withdrawn.
    */
   withdraw?(
-    certificate: Certificate,
+    certificate: Pick<Certificate, 'certificateId'>,
     status: 'INACTIVE' | 'REVOKED',
     options: Waiting,
   ): Promise<void>
