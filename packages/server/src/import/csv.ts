@@ -12,7 +12,13 @@ export async function* readCsv(chunks: Chunks): Rows {
       'the first line names no column that is known here',
       `a CSV needs a heading with ${knownTables}`,
     )
-  const parser = parse({ bom: true, delimiter, relax_column_count: true, skip_empty_lines: true })
+  const parser = parse({
+    bom: true,
+    delimiter,
+    relax_column_count: true,
+    relax_quotes: true,
+    skip_empty_lines: true,
+  })
   const fed = feed(parser, head.text, iterator)
   fed.catch((error: Error) => parser.destroy(error))
   let names: readonly string[] | undefined

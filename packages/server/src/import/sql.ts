@@ -72,8 +72,7 @@ async function readCreate(tokens: Reader) {
   let atStart = false
   const columns: string[] = []
   for (let token = await tokens.next(); token && !isMark(token, ';'); token = await tokens.next()) {
-    if (depth === 0 && (token.kind === 'name' || token.kind === 'word'))
-      table = tableName(table, token)
+    if (depth === 0 && token.kind !== 'mark') table = tableName(table, token)
     if (depth === 1 && atStart && isColumn(token)) columns.push(token.text)
     atStart = (depth === 0 && isMark(token, '(')) || (depth === 1 && isMark(token, ','))
     if (isMark(token, '(')) depth += 1
@@ -88,12 +87,13 @@ async function readCreate(tokens: Reader) {
 
 const isColumn = ({ kind, text }: Token): boolean =>
   kind === 'name' ||
+  kind === 'value' || // ANSI's way to quote a name
   (kind === 'word' &&
     !/^(?:PRIMARY|UNIQUE|KEY|INDEX|FULLTEXT|SPATIAL|CONSTRAINT|FOREIGN|CHECK)$/i.test(text))
 
 /** IF NOT EXISTS is no name; of `database`.`table` the last counts. */
 const tableName = (table: string, { kind, text }: Token): string =>
-  kind === 'name' || !/^(?:IF|NOT|EXISTS)$/i.test(text) ? text : table
+  kind !== 'word' || !/^(?:IF|NOT|EXISTS)$/i.test(text) ? text : table
 
 async function readInsertHead(tokens: Reader, number: number) {
   let table = ''
@@ -102,7 +102,7 @@ async function readInsertHead(tokens: Reader, number: number) {
     if (isWord(token, 'VALUES') || isWord(token, 'VALUE')) return { table, columns }
     if (isMark(token, ';')) break
     if (isMark(token, '(')) columns = []
-    else if (token.kind === 'name' || token.kind === 'word') {
+    else if (token.kind !== 'mark') {
       if (columns) columns.push(token.text)
       else if (!/^(?:INTO|IGNORE)$/i.test(token.text)) table = token.text
     }
