@@ -9,7 +9,7 @@
 import type { AddressInfo, Socket } from 'node:net'
 import { createServer, type TLSSocket } from 'node:tls'
 import { Aedes, type Client } from 'aedes'
-import type { Clock } from './clock.ts'
+import { type Clock, second } from './clock.ts'
 import { certificateId } from './issuer/local.ts'
 import { isInForce, type Registry } from './registry/registry.ts'
 import { serverTlsOptions } from './tls.ts'
@@ -49,6 +49,11 @@ export interface BrokerOptions {
   readonly address?: string
   /** 0 takes a free one. */
   readonly port: number
+  /**
+   * How often open sessions are judged again, in milliseconds; a second by default. Whose certificate
+   * is no longer ACTIVE, or whose device is disabled or gone, is cut off, as IoT Core does within minutes.
+   */
+  readonly recheckMs?: number
 }
 
 export interface Broker {
@@ -87,6 +92,23 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     if (clientId !== device.thingName) return 'client-id-is-not-thing-name'
     return certificate
   }
+
+  /** Cuts the sessions that could not be opened again; an expired certificate ends none. */
+  async function recheck(): Promise<void> {
+    for (const client of sessions.values()) {
+      const socket = client.conn as TLSSocket
+      const peer = socket.getPeerX509Certificate()
+      if (!peer || socket.destroyed) continue
+      const certificate = await registry.findCertificate(certificateId(peer.raw))
+      const device = certificate && (await registry.find(certificate.deviceSerial))
+      if (certificate?.status !== 'ACTIVE' || !device || device.disabled) socket.destroy()
+    }
+  }
+  let rechecking = Promise.resolve()
+  const timer = setInterval(() => {
+    rechecking = rechecking.then(recheck).catch(() => undefined) // a registry that fails ends no session
+  }, options.recheckMs ?? second)
+  timer.unref()
 
   const aedes = await Aedes.createBroker({
     preConnect(client, packet, admit) {
@@ -167,6 +189,8 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     },
     dropConnections,
     async close() {
+      clearInterval(timer)
+      await rechecking
       const closed = new Promise<void>((resolve) => server.close(() => resolve()))
       await new Promise<void>((resolve) => aedes.close(resolve))
       dropConnections()

@@ -34,6 +34,11 @@ export function deviceSerial(text: string): string {
   )
 }
 
+export function certificateId(text: string): string {
+  if (/^[0-9a-f]{64}$/.test(text)) return text
+  throw new InvalidArgumentError('a certificate id has 64 digits of 0 to 9 and a to f.')
+}
+
 export function thingName(text: string): string {
   if (isThingName(text)) return text
   throw new InvalidArgumentError('a thing name has 1 to 128 letters, digits or any of : _ -')

@@ -24,6 +24,33 @@ export function deviceLine(
   )
 }
 
+/** The header of `device export`. */
+export const deviceTableHeading =
+  'serial,state,thingName,policyName,thingType,fleet,token,certificateId,notAfter,firstSession\n'
+
+/** One line of `device export` (RFC 4180; no field of ours needs a line break). */
+export function deviceTable(
+  device: Device,
+  certificates: readonly Certificate[],
+  now: Date,
+): string {
+  const current = certificates.find((certificate) => certificate.status === 'ACTIVE')
+  const fields = [
+    device.deviceSerial,
+    deviceState(device, now),
+    device.thingName,
+    device.policyName,
+    device.thingType,
+    device.fleet,
+    tokenWord(device.claim.token),
+    current?.certificateId,
+    current?.notAfter.toISOString(),
+    current?.confirmedAt?.toISOString(),
+  ]
+  const quoted = (text = '') => (/[",]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)
+  return `${fields.map(quoted).join(',')}\n`
+}
+
 function columns(...cells: readonly [string, string, string, string]): string {
   const widths = [24, 10, 24, 0]
   return `${cells
@@ -79,10 +106,15 @@ export function describeDevice(
     lines.push(`  ${confirmedAt ? `first session ${confirmedAt.toISOString()}` : 'no session yet'}`)
   }
   if (events.length > 0) lines.push('', 'latest events')
-  for (const { at, name, note, remoteAddress } of events) {
-    const alarm = name === 'claim-conflict' || name === 'key-conflict' ? '  ALARM' : ''
-    const rest = [note, remoteAddress && `from ${remoteAddress}`].filter(Boolean).join(', ')
-    lines.push(`  ${at.toISOString()}  ${name}${rest ? `  ${rest}` : ''}${alarm}`)
-  }
+  for (const event of events) lines.push(`  ${eventLine(event, false)}`)
   return `${lines.join('\n')}\n`
+}
+
+/** One audit event on one line. */
+export function eventLine(event: AuditEvent, withSerial: boolean): string {
+  const { at, name, note, remoteAddress, deviceSerial } = event
+  const isAlarm = name.endsWith('-conflict') || name === 'certificate-unknown'
+  const rest = [note, remoteAddress && `from ${remoteAddress}`].filter(Boolean).join(', ')
+  const who = withSerial ? `  ${deviceSerial}` : ''
+  return `${at.toISOString()}${who}  ${name}${rest ? `  ${rest}` : ''}${isAlarm ? '  ALARM' : ''}`
 }

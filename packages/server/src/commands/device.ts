@@ -4,13 +4,24 @@ import { isThingName, isToken } from '@certvend/client/wire'
 import type { Command } from 'commander'
 import { day, later } from '../clock.ts'
 import { failure } from '../failure.ts'
-import { type Device, isInForce, type Registry } from '../registry/registry.ts'
+import { isInForce, type Registry } from '../registry/registry.ts'
 import { openChosenRegistry, type RegistryOptions } from '../registry-address.ts'
 import { print, say, type Terminal } from '../terminal.ts'
 import { generateToken, hashToken, type StoredToken } from '../tokens.ts'
-import { attribute, deviceSerial, fleetName, policyName, thingName } from './arguments.ts'
+import {
+  attribute,
+  deviceSerial,
+  fleetName,
+  policyName,
+  thingName,
+  wholeNumber,
+} from './arguments.ts'
+import { addBatch } from './device-batch.ts'
+import { find, noSuchDevice } from './device-found.ts'
 import { addDeviceImportCommand } from './device-import.ts'
-import { describeDevice, deviceDocument, deviceLine, deviceLineHeading } from './device-text.ts'
+import { addDeviceReportCommands } from './device-report.ts'
+import { addDeviceRevokeCommand } from './device-revoke.ts'
+import { describeDevice, deviceDocument } from './device-text.ts'
 import { findFleet } from './fleet.ts'
 import { addBooksOptions, type BooksOptions, chosenIssuer, tellAws } from './issuer.ts'
 import { withRegistry } from './registry.ts'
@@ -26,6 +37,7 @@ interface AddOptions extends CommonOptions {
   attribute: Readonly<Record<string, string>>
   tokenFile?: string
   fleet?: string
+  count?: number
 }
 
 interface RearmOptions extends CommonOptions {
@@ -42,6 +54,20 @@ Add a device and keep its token, which is shown this once, in a file of its own:
 Add a device whose token was burned in by its maker:
 
   $ certvend-server device add SN-0002 --token-file burned-in.token
+
+Add a batch for the factory, each with a token of its own, as CSV:
+
+  $ (umask 077; certvend-server device add SN-01000 --count 500 > tokens.csv)
+
+See who has not enrolled yet, what happened, and what calls for a person:
+
+  $ certvend-server device list --state waiting
+  $ certvend-server device audit SN-0001
+  $ certvend-server device audit --alarms --json
+
+End the certificates of a device that was stolen; its sessions end with them:
+
+  $ certvend-server device revoke SN-0001
 
 See what became of it, and let it enroll again after its disk was replaced:
 
@@ -68,7 +94,7 @@ export function addDeviceCommands(program: Command, terminal: Terminal): void {
     const made = withRegistry(group.command(name))
       .description(description)
       .option('--json', 'print JSON')
-    return name === 'list' ? made : made.argument('<serial>', 'the device serial', deviceSerial)
+    return made.argument('<serial>', 'the device serial', deviceSerial)
   }
   const using =
     <Options extends CommonOptions>(
@@ -95,6 +121,11 @@ export function addDeviceCommands(program: Command, terminal: Terminal): void {
     .option('--thing-type <name>', 'type of the thing', thingName)
     .option('--attribute <name=value>', 'attribute of the thing; may be repeated', attribute, {})
     .option('--token-file <file>', "take the token in this file instead; '-' is standard input")
+    .option(
+      '--count <number>',
+      'add so many: the digits at the end of the serial count up',
+      wholeNumber,
+    )
     .option('--fleet <name>', 'its fleet, whose token will do: it gets none of its own', fleetName)
     .action(
       using<AddOptions>(
@@ -103,28 +134,20 @@ export function addDeviceCommands(program: Command, terminal: Terminal): void {
       ),
     )
 
-  const list = using<CommonOptions>(async (registry, _, options) => {
-    if (!options.json) terminal.out(deviceLineHeading)
-    for await (const device of everyDevice(registry)) {
-      const certificates = await registry.certificates(device.deviceSerial)
-      if (options.json) print(terminal, deviceDocument(device, certificates, terminal.clock.now()))
-      else terminal.out(deviceLine(device, certificates, terminal.clock.now()))
-    }
-  })
-  command('list', 'list all devices; with --json one document per line').action(
-    (options: CommonOptions) => list('', options),
-  )
+  addDeviceReportCommands(group, terminal)
 
-  command('show', 'show a device, its certificates and its latest events').action(
-    using<CommonOptions>(async (registry, serial, options) => {
-      const device = await find(registry, serial)
-      const certificates = await registry.certificates(serial)
-      const events = await latestEvents(registry, serial)
-      const now = terminal.clock.now()
-      if (options.json) print(terminal, { ...deviceDocument(device, certificates, now), events })
-      else terminal.out(describeDevice(device, certificates, events, now))
-    }),
-  )
+  command('show', 'show a device, its certificates and its latest events')
+    .option('--history', 'with all of its events')
+    .action(
+      using<CommonOptions & { history?: true }>(async (registry, serial, options) => {
+        const device = await find(registry, serial)
+        const certificates = await registry.certificates(serial)
+        const events = await latestEvents(registry, serial, options.history ? Infinity : 20)
+        const now = terminal.clock.now()
+        if (options.json) print(terminal, { ...deviceDocument(device, certificates, now), events })
+        else terminal.out(describeDevice(device, certificates, events, now))
+      }),
+    )
 
   for (const [name, disabled] of [
     ['disable', true],
@@ -157,6 +180,8 @@ export function addDeviceCommands(program: Command, terminal: Terminal): void {
       ),
     )
 
+  addDeviceRevokeCommand(group, terminal)
+
   addBooksOptions(command('remove', 'forget a device'))
     .option('--revoke', 'also revoke its certificates')
     .action(
@@ -184,6 +209,7 @@ async function add(
   options: AddOptions,
   terminal: Terminal,
 ): Promise<void> {
+  if (options.count !== undefined) return addMany(registry, serial, options, terminal)
   const name = options.thingName ?? serial
   if (!isThingName(name))
     throw failure(
@@ -226,6 +252,28 @@ async function add(
     )
   handOver(terminal, { deviceSerial: serial, thingName: name }, token, stored, options)
   say(terminal, `added ${serial}${token ? '; its token is shown only now' : ''}`)
+}
+
+async function addMany(
+  registry: Registry,
+  serial: string,
+  options: AddOptions,
+  terminal: Terminal,
+): Promise<void> {
+  const { count = 1, policy, thingType, attribute: attributes } = options
+  const own = ['thingName', 'tokenFile', 'fleet'] as const
+  if (own.some((name) => options[name] !== undefined))
+    throw failure(
+      2,
+      '--count excludes --thing-name, --token-file and --fleet',
+      'each gets its serial as thing name and a token of its own',
+    )
+  const common = {
+    ...(policy !== undefined && { policyName: policy }),
+    ...(thingType !== undefined && { thingType }),
+    ...(Object.keys(attributes).length > 0 && { attributes }),
+  }
+  await addBatch(registry, serial, count, common, options.json === true, terminal)
 }
 
 async function rearm(
@@ -306,27 +354,7 @@ function handOver(
   if (weak) say(terminal, 'warning: the token is weak; it could be found by trying')
 }
 
-async function find(registry: Registry, serial: string): Promise<Device> {
-  const device = await registry.find(serial)
-  if (!device) throw noSuchDevice(serial)
-  return device
-}
-
-const noSuchDevice = (serial: string) =>
-  failure(3, `there is no device ${serial}`, 'see all of them: certvend-server device list')
-
-async function* everyDevice(registry: Registry): AsyncGenerator<Device> {
-  let after = ''
-  for (;;) {
-    const page = await registry.list({ after, limit: 500 })
-    yield* page
-    const last = page.at(-1)
-    if (!last) return
-    after = last.deviceSerial
-  }
-}
-
-async function latestEvents(registry: Registry, serial: string) {
+async function latestEvents(registry: Registry, serial: string, count: number) {
   let latest: Awaited<ReturnType<Registry['events']>> = []
   for (let after: string | undefined; ; ) {
     const page = await registry.events({
@@ -337,6 +365,6 @@ async function latestEvents(registry: Registry, serial: string) {
     const last = page.at(-1)
     if (!last) return latest
     after = last.id
-    latest = [...latest, ...page].slice(-20)
+    latest = [...latest, ...page].slice(-count)
   }
 }
