@@ -76,6 +76,9 @@ const doctor: Action = async (flags, terminal) =>
 const explain: Action = async (flags, terminal) =>
   (await import('./commands/explain.ts')).explain(flags, terminal)
 
+const init: Action = async (flags, terminal) =>
+  (await import('./commands/init.ts')).init(flags, terminal)
+
 type Action = (flags: Flags, terminal: Terminal) => Promise<ExitCode>
 
 /** The table of commands; what a command comes to is told to `settle`. */
@@ -118,6 +121,15 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     'thingName',
   ]
   const place: (keyof typeof options)[] = ['stateDir', 'config']
+  add('init', 'ask what is needed, try each answer, and write agent.toml', init, [
+    ...claim,
+    ...place,
+  ])
+    .option('--replace', 'an agent.toml that is there')
+    .addHelpText(
+      'after',
+      '\nAsks for the URL, the pin, the serial and the token, and goes to the vending machine\nwith each answer, spending nothing: the token is not sent. Shows the fingerprint of\nthe CA that it is about to pin; without a file it shows the CA that the server sends,\nto be compared with the operator’s. Writes vending-ca.pem, claim.token (mode 0600)\nand, last, agent.toml, to /etc/certvend or beside --config.\n\nIn a pipe it asks nothing, and wants --server, --pin and --token-file.\n\nExample:\n  certvend init --config ./agent.toml',
+    )
   add('enroll', "get this device's certificate; if it has one, only say so", enroll, [
     ...claim,
     ...place,

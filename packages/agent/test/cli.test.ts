@@ -31,6 +31,8 @@ Options:
   --help                         print this help
 
 Commands:
+  init [options]                 ask what is needed, try each answer, and write
+                                 agent.toml
   enroll [options]               get this device's certificate; if it has one,
                                  only say so
   run [options]                  enroll if needed, connect, and stay online

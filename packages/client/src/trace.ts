@@ -27,6 +27,8 @@ export interface ShownCertificate {
   readonly sha256: string
   readonly notBefore: Date
   readonly notAfter: Date
+  readonly isCa: boolean
+  readonly pem: string
 }
 
 export interface Trace {
@@ -266,4 +268,6 @@ export const describeCertificate = (certificate: X509Certificate): ShownCertific
   sha256: certificateId(certificate),
   notBefore: notBefore(certificate),
   notAfter: notAfter(certificate),
+  isCa: certificate.ca,
+  pem: certificate.toString(),
 })

@@ -57,7 +57,9 @@ export function diagnose(evidence: Evidence, table: readonly Check[] = checks): 
   }
 }
 
-const codes: Readonly<Record<Care, ExitCode>> = { wait: 1, configure: 2, act: 3 }
+const codes: Readonly<Record<Care, Exclude<ExitCode, 0>>> = { wait: 1, configure: 2, act: 3 }
+
+export const exitCodeFor = (care: Care): Exclude<ExitCode, 0> => codes[care]
 
 /** By the most likely cause: 0 healthy, 1 passes by itself, 2 a setting, 3 a person must act. */
 export const exitCodeOf = ({ findings: [cause] }: Diagnosis): ExitCode =>
