@@ -111,7 +111,8 @@ export async function tryPins(
   if (busy && !/^ERR_(REPLY_MALFORMED|REQUEST_REFUSED)$/.test(failure.code))
     return { ok: false, finding: busy }
   const { probeVendingServer } = await import('@certvend/client/probe')
-  const { dialect } = await probeVendingServer({ url, pins }, { deadlineMs, clock: options.clock })
+  const { dialects } = await probeVendingServer({ url, pins }, { deadlineMs, clock: options.clock })
+  const [dialect] = dialects
   if (dialect) return { ok: true, value: { vouchedBy: vending.vouchedBy, dialect } }
   return {
     ok: false,
