@@ -1,7 +1,13 @@
 /** What a store does in its life, recorded call by call. */
+import { generateKeyPairSync } from 'node:crypto'
 import fs from 'node:fs'
 import path from 'node:path'
-import { type CredentialStore, openCredentialStore, type RequestRecord } from '@certvend/client'
+import {
+  type CredentialStore,
+  type FileKey,
+  openCredentialStore,
+  type RequestRecord,
+} from '@certvend/client'
 import { type Cast, stateDirectory } from './judgement.ts'
 import { type Operation, record } from './recording.ts'
 
@@ -40,6 +46,16 @@ const requestRecord = (attempts: number): RequestRecord => ({
   attempts,
 })
 
+/** A key that came with a certificate, as from the vending machines of old. */
+function servedKey(): FileKey {
+  const { publicKey, privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+  return {
+    publicKey,
+    sign: () => Promise.reject(new Error('the store does not sign')),
+    toPem: () => privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+  }
+}
+
 /** One step; what is made up in it depends on `serial` only. */
 type Step = (store: CredentialStore, cast: Cast, serial: number) => void
 
@@ -55,6 +71,11 @@ export const steps = {
       state: 'requested'
     }
     store.issue(cast.answer(privateKey.publicKey))
+  },
+  issueServed: (store, cast) => {
+    const key = servedKey()
+    cast.nameKey(key.publicKey)
+    store.issue(cast.answer(key.publicKey), key)
   },
   promote: (store) => {
     store.promote()
@@ -81,6 +102,16 @@ export const scenarios: readonly Scenario[] = [
     name: 'renewal after renewal',
     prelude: ['begin', 'issue', 'begin', 'issue', 'promote'],
     steps: ['begin', 'issue', 'promote'],
+  },
+  {
+    name: 'first boot, key served',
+    prelude: ['begin', 'recordRequest'],
+    steps: ['issueServed'],
+  },
+  {
+    name: 'renewal, key served',
+    prelude: ['begin', 'issue', 'begin', 'recordRequest'],
+    steps: ['issueServed', 'promote'],
   },
   {
     name: 'discard of the first request',

@@ -129,11 +129,20 @@ function judge(root: string, seen: Seen): Survey {
   return { ...seen, ...(current ? { current } : {}), ...(pending ? { pending } : {}) }
 }
 
-/** What `pending` names; without a credential in use, else the newest key: it may have been sent. */
+/**
+ * What `pending` names, if that is newer than the credential in use: an older one was answered by it.
+ * The answer to a request may be a newer generation, with a key of the server's, which a crash kept
+ * from being named. Without a credential in use, the newest key: it may have been sent.
+ */
 function judgePending({ links, generations }: Seen, current?: Credential): Pending | undefined {
-  const named = links.pending === undefined ? undefined : generations.get(links.pending)
-  if (named && named.state !== 'broken' && links.pending !== current?.generation)
-    return { ...named, generation: links.pending as number }
+  const number = links.pending ?? 0
+  const named = generations.get(number)
+  if (named && named.state !== 'broken' && number > (current?.generation ?? 0)) {
+    const [answer] = newestFirst(generations).filter(([, { state }]) => state === 'issued')
+    if (current && named.state === 'requested' && answer && answer[0] > number)
+      return { ...(answer[1] as Generation & { state: 'issued' }), generation: answer[0] }
+    return { ...named, generation: number }
+  }
   if (current) return undefined
   for (const [generation, one] of newestFirst(generations))
     if (one.state === 'requested') return { ...one, generation }
