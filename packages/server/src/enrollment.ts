@@ -100,6 +100,9 @@ export function createEnroll(options: EnrollmentOptions): Enroll {
   }
 }
 
+/** Why the rate gate sends a caller away: it is no fault, and no line in the log. */
+const queued = 'others come first'
+
 /** What follows authentication: a certificate for the key in the request, or the reason why not. */
 export function createCertify(
   options: EnrollmentOptions,
@@ -143,7 +146,7 @@ export function createCertify(
   async function admit(comer: string): Promise<void> {
     const turn = issuer.admit?.(comer, clock.now())
     if (!turn) return
-    if (!turn.admitted) throw issuerBusy(turn.retryAfterMs, 'others come first')
+    if (!turn.admitted) throw issuerBusy(turn.retryAfterMs, queued)
     if (turn.waitMs > 0) await pause(turn.waitMs)
   }
 
@@ -174,7 +177,13 @@ export function createCertify(
       outcome = await settled.finally(() => flights.delete(flight))
     } catch (error) {
       if (!isIssuerBusy(error)) throw error
-      return busy('certificates are being made for others', error.retryAfterMs)
+      const isQueued = error.cause === queued
+      if (!isQueued)
+        log({ level: 'error', event: 'issuer-busy', deviceSerial, reason: error.message })
+      return busy(
+        isQueued ? 'certificates are being made for others' : 'certificates cannot be made now',
+        error.retryAfterMs,
+      )
     }
     if (outcome.outcome === 'issued')
       return { ok: true, device: outcome.device, certificate: outcome.certificate }

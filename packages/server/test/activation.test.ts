@@ -86,6 +86,12 @@ describe('a certificate', () => {
       '7',
     ])
     expect(refused.text).not.toContain('reset')
+    expect(machine.events).toContainEqual({
+      level: 'error',
+      event: 'issuer-busy',
+      deviceSerial: device.deviceSerial,
+      reason: 'the issuer is busy: connection reset',
+    })
     const [recorded] = await machine.registry.certificates(device.deviceSerial)
     world.before = () => undefined
     const { certificateId } = (await machine.enroll(device, { through: machine.another() })).reply
@@ -223,6 +229,7 @@ describe('a quota', () => {
     const refused = await machine.enroll(devices[1]!)
     expect([refused.status, refused.headers.get('retry-after')]).toEqual([503, '1'])
     expect(await machine.registry.certificates(devices[1]!.deviceSerial)).toEqual([])
+    expect(machine.events.map(({ event }) => event)).not.toContain('issuer-busy')
     machine.clock.move(second)
     expect((await machine.enroll(devices[1]!)).status).toBe(200)
     expect(active()).toHaveLength(2)

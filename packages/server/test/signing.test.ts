@@ -10,7 +10,7 @@ import { describe, expect, it } from 'vitest'
 import { day, later } from '../src/clock.ts'
 import { fixedWidth } from '../src/der.ts'
 import { createOwnCaIssuer } from '../src/issuer/aws-iot-own-ca.ts'
-import { amazonTrustAnchors } from '../src/issuer/iot-endpoint.ts'
+import { amazonTrustAnchors, createIotEndpoint } from '../src/issuer/iot-endpoint.ts'
 import { sharedPolicy } from '../src/issuer/iot-policy.ts'
 import { createLocalIssuer, makeDeviceCa } from '../src/issuer/local.ts'
 import { type KeyElsewhere, makeCaCertificate, type SigningAuthority } from '../src/pki.ts'
@@ -99,6 +99,39 @@ describe('what AWS IoT is told', () => {
       'C=US\nO=Amazon\nCN=Amazon Root CA 1',
       'C=US\nO=Amazon\nCN=Amazon Root CA 3',
     ])
+  })
+})
+
+describe('where devices connect', () => {
+  const iot = (endpointAddress: string) => {
+    const asked: string[] = []
+    const call = async (name: string) => {
+      asked.push(name)
+      if (asked.length === 1 && endpointAddress === 'fails once') throw new Error('down')
+      return { endpointAddress }
+    }
+    return { asked, iot: { call, close: () => undefined } as never }
+  }
+
+  it('is asked of AWS once, when it is needed', async () => {
+    const { asked, iot: opened } = iot('abc-ats.iot.eu-west-1.amazonaws.com')
+    const endpoint = createIotEndpoint(opened)
+    expect(asked).toEqual([])
+    const told = await Promise.all([endpoint(), endpoint()])
+    expect(told[0]).toMatchObject({ host: 'abc-ats.iot.eu-west-1.amazonaws.com', port: 8883 })
+    expect(told[0].alpn).toBeUndefined()
+    expect(asked).toEqual(['DescribeEndpoint'])
+  })
+
+  it('is asked again if AWS did not answer', async () => {
+    const endpoint = createIotEndpoint(iot('fails once').iot)
+    await expect(endpoint()).rejects.toThrow('down')
+    expect((await endpoint()).host).toBe('fails once')
+  })
+
+  it('needs a word more on port 443', async () => {
+    const on443 = await createIotEndpoint(iot('host').iot, { port: 443 })()
+    expect(on443).toMatchObject({ port: 443, alpn: 'x-amzn-mqtt-ca' })
   })
 })
 

@@ -23,9 +23,9 @@ export const amazonTrustAnchors = (): readonly string[] =>
     .map((root) => `${root.trim()}\n`)
 
 export interface EndpointSettings {
-  /** 8883 by default; 443 needs `alpn`. */
+  /** 8883 by default. */
   readonly port?: number
-  /** `x-amzn-mqtt-ca` for port 443. */
+  /** Default: `x-amzn-mqtt-ca` on port 443, where IoT Core listens for several protocols. */
   readonly alpn?: string
   /** Default: Amazon Root CA 1 and 3. */
   readonly trustAnchors?: readonly string[]
@@ -36,7 +36,8 @@ export function createIotEndpoint(
   iot: Iot,
   settings: EndpointSettings = {},
 ): () => Promise<Endpoint> {
-  const { port = 8883, alpn, trustAnchors = amazonTrustAnchors() } = settings
+  const { port = 8883, trustAnchors = amazonTrustAnchors() } = settings
+  const alpn = settings.alpn ?? (port === 443 ? 'x-amzn-mqtt-ca' : undefined)
   let known: Promise<Endpoint> | undefined
   const ask = async (): Promise<Endpoint> => {
     const signal = AbortSignal.timeout(10 * second)
