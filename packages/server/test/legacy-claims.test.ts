@@ -129,7 +129,7 @@ describe('two requests at once', () => {
     const machine = await startLegacy()
     const device = await machine.addDevice('SN-1')
     const { registry, issuer, clock } = machine
-    const others = Array.from({ length: 8 }, () =>
+    const others = Array.from({ length: 4 }, () =>
       createLegacyFront({
         registry,
         issuer,
@@ -150,6 +150,33 @@ describe('two requests at once', () => {
     const [kept] = await registry.certificates('SN-1')
     expect(vended('gateway-2021', await won[0]!.text()).certificateId).toBe(kept!.certificateId)
     expect(await registry.certificates('SN-1')).toHaveLength(1)
+    expect(await machine.alarms()).toEqual([])
+  })
+
+  it('through two processes, one overtaking the other, both end with a certificate', async () => {
+    const machine = await startLegacy()
+    const device = await machine.addDevice('SN-1')
+    let rounds = 0
+    const slow = createLegacyFront({
+      registry: machine.registry,
+      clock: machine.clock,
+      log: () => undefined,
+      endpoint: { host: 'mqtt.example', port: 8883, trustAnchors: ['anchor'] },
+      routes: [{ name: 'awslabs-2020' }],
+      issuer: {
+        ...machine.issuer,
+        issue: async (...parameters) => {
+          rounds += 1
+          // While the first signature is made, the other process binds a key and ends.
+          if (rounds === 1) await machine.get('awslabs-2020', device)
+          return machine.issuer.issue(...parameters)
+        },
+      },
+    })
+    const request = requests['awslabs-2020'](device, 'https://old.example')
+    const answer = await slow.answer(request, { remoteAddress: '192.0.2.1' })
+    expect([answer?.status, rounds]).toEqual([200, 2])
+    expect(await statuses(machine, 'SN-1')).toEqual(['ACTIVE', 'ACTIVE'])
     expect(await machine.alarms()).toEqual([])
   })
 
@@ -266,6 +293,7 @@ describe('what an old dialect leaves behind', () => {
     await registry.add(device, await hashToken(token, 'generated'), machine.clock.now())
     const got = await machine.get('awslabs-2020', { deviceSerial: 'SN-1', token })
     await machine.ask('awslabs-2018', { deviceSerial: 'SN-1', token: 'wrong-token-here' })
+    await machine.ask('awslabs-2018', { deviceSerial: 'no serial\nat all', token })
     await registry.close()
     const written = readdirSync(directory).map((file) =>
       readFileSync(join(directory, file), 'latin1'),
@@ -273,7 +301,14 @@ describe('what an old dialect leaves behind', () => {
     const logged = JSON.stringify(machine.events)
     const middle = got.privateKey.split('\n')[12]!
     for (const text of [...written, logged])
-      for (const secret of [token, middle, 'PRIVATE KEY', 'deviceToken', 'wrong-token-here'])
+      for (const secret of [
+        token,
+        middle,
+        'PRIVATE KEY',
+        'deviceToken',
+        'wrong-token-here',
+        'at all',
+      ])
         expect(text.includes(secret), secret).toBe(false)
     expect(written.some((text) => text.includes(got.certificateId))).toBe(true)
     rmSync(directory, { recursive: true })

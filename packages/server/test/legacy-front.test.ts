@@ -25,7 +25,14 @@ describe('a route', () => {
 
   it('leaves everything else to the vending machine', async () => {
     const machine = await startLegacy()
-    for (const path of ['/getcert2', '/xgetcert', '/v1/getcerts', '/shadow', '/registrations'])
+    for (const path of [
+      '/getcert2',
+      '/xgetcert',
+      '/v1/getcerts',
+      '/shadow',
+      '/registrations',
+      '/any/',
+    ])
       expect((await machine.say(new Request(`https://old.example${path}`))).status, path).toBe(404)
     const device = await machine.addDevice()
     expect((await machine.enroll(device)).status).toBe(200)
