@@ -1,9 +1,10 @@
 /** `certvend aws-credentials`, as an AWS SDK calls it. */
 import fs from 'node:fs'
 import path from 'node:path'
+import { fromProcess } from '@aws-sdk/credential-provider-process'
 import { createClaim, createVendingServer, enroll, openCredentialStore } from '@certvend/client'
 import { expect, it, onTestFinished } from 'vitest'
-import { start } from './agent-process.ts'
+import { binary, start } from './agent-process.ts'
 import {
   type CredentialsProvider,
   type Reply,
@@ -77,6 +78,24 @@ it('prints what credential_process wants, on stdout, and changes nothing', async
     Expiration: expect.stringMatching(/^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.000Z$/),
   })
   expect(fs.readdirSync(state, { recursive: true })).toEqual(before)
+})
+
+it('is what an AWS SDK calls by the profile in its configuration', async () => {
+  const cwd = temporaryDirectory()
+  const { state, certificateId } = await enrolled(cwd)
+  const there = await provider({ 'gw-7': certificateId })
+  const argv = [process.execPath, binary, ...flags(there, state)].map((word) =>
+    word === 'ca.pem' ? path.join(cwd, word) : word,
+  )
+  const configFilepath = path.join(cwd, 'config')
+  fs.writeFileSync(configFilepath, `[profile gateway]\ncredential_process = ${argv.join(' ')}\n`)
+  const { accessKeyId, secretAccessKey, sessionToken, expiration } = await fromProcess({
+    profile: 'gateway',
+    configFilepath,
+    filepath: path.join(cwd, 'none'),
+  })()
+  expect({ accessKeyId, secretAccessKey, sessionToken }).toEqual(secrets)
+  expect(expiration?.getTime()).toBeGreaterThan(Date.now())
 })
 
 it('says what to do, prints no document and exits with 3 when it is refused', async () => {

@@ -7,7 +7,10 @@ import { fileURLToPath } from 'node:url'
 import type { Lab } from '@certvend/server/lab'
 import { onTestFinished } from 'vitest'
 
-const binary = fileURLToPath(new URL('../packages/agent/dist/main.js', import.meta.url))
+/** The built command. */
+export const binary: string = fileURLToPath(
+  new URL('../packages/agent/dist/main.js', import.meta.url),
+)
 
 export interface LogLine {
   readonly event: string

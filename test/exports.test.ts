@@ -271,7 +271,7 @@ test.skipIf(mosquittoMissing)(
     onTestFinished(() => void near.kill('SIGKILL'))
     await expect
       .poll(() => far.log, { timeout: 10_000 })
-      .toMatch(/New client connected from .* as device-1/)
+      .toMatch(/New client connected from .* as device-1-bridge /)
   },
 )
 

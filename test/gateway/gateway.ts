@@ -3,6 +3,8 @@
  * cache, booted by systemd-nspawn, given the package and two lines of configuration, and put through
  * what happens to gateways. The vending machine and the broker are in another network namespace.
  *
+ * `npm run test:gateway -- handing-on` runs only that part, `-- service` all but it.
+ *
  * Needs root, systemd-nspawn, debootstrap, iproute2 and, once, a Debian mirror; says so and ends well
  * where something is missing.
  */
@@ -12,6 +14,7 @@ import { homedir, tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { type Lab, startLab } from '@certvend/server/lab'
+import { handingOn } from './handing-on.ts'
 import { baseSystem, buildMachine, host, hostAddress, type Machine } from './machine.ts'
 import { firstBoot, foreignSystem, missingEmulator, processors } from './processors.ts'
 
@@ -264,7 +267,7 @@ async function otherProcessors(cache: string, directory: string, deb: string): P
   }
 }
 
-async function main(): Promise<void> {
+async function main(part = process.argv[2]): Promise<void> {
   const reason = missing()
   if (reason) {
     say(`skipped: ${reason}\ngateway: 0 passed, 0 failed, 1 skipped`)
@@ -289,13 +292,23 @@ async function main(): Promise<void> {
       execFileSync(process.execPath, [script, '--out', directory, '--debian-version', version])
       return path.join(directory, `certvend_${version}_all.deb`)
     })
-    await otherProcessors(cache, directory, packages[1] ?? '')
-    machine = await buildMachine(base, directory)
-    lab = await startLab({ address: hostAddress })
-    await scenario(machine, lab, packages)
+    if (part !== 'handing-on') {
+      await otherProcessors(cache, directory, packages[1] ?? '')
+      machine = await buildMachine(base, path.join(directory, 'service'))
+      lab = await startLab({ address: hostAddress })
+      await scenario(machine, lab, packages)
+      await machine.destroy()
+      machine = undefined
+    }
+    if (part !== 'service') {
+      machine = await buildMachine(base, path.join(directory, 'handing-on'))
+      await handingOn(machine, packages[1] ?? '', { step, holds, say })
+    }
   } catch (error) {
     if (failed === 0) throw error
-    const log = await machine?.run('journalctl --unit certvend --no-pager --lines 40')
+    const log = await machine?.run(
+      "journalctl --unit 'certvend*' --unit mosquitto --unit far --no-pager --output cat --lines 40; cat /run/far.log; ls -lR /etc/mosquitto; cat /etc/mosquitto/conf.d/*.conf; ls -la /var/log/mosquitto",
+    )
     if (log) say(`\nThe end of its journal:\n${log.stdout}`)
   } finally {
     await machine?.destroy()

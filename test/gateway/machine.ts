@@ -17,15 +17,18 @@ export async function host(program: string, ...argv: readonly string[]): Promise
 }
 
 export const suite = 'trixie'
-const packages = 'systemd,systemd-sysv,dbus,nodejs,util-linux,iproute2'
+const packages =
+  'systemd,systemd-sysv,dbus,nodejs,util-linux,iproute2,mosquitto,mosquitto-clients,procps'
 
 /** The root file system that machines are copied from; made by debootstrap, once. */
 export async function baseSystem(cache: string): Promise<string> {
-  const base = path.join(cache, suite)
+  // Another list of packages is another system.
+  const base = path.join(cache, `${suite}-${packages.split(',').length}`)
   if (fs.existsSync(base)) return base
   fs.mkdirSync(cache, { recursive: true })
   const unfinished = fs.mkdtempSync(`${base}-`)
   await host('debootstrap', '--variant=minbase', `--include=${packages}`, suite, unfinished)
+  fs.chmodSync(unfinished, 0o755) // mkdtemp closes to others what becomes their root directory
   fs.renameSync(unfinished, base)
   return base
 }
@@ -60,6 +63,7 @@ const outside = 'certvend0'
 /** A machine whose `localhost` is this host, as the lab's certificates are for that name. */
 export async function buildMachine(base: string, directory: string): Promise<Machine> {
   const root = path.join(directory, 'root')
+  fs.mkdirSync(directory, { recursive: true })
   await host('cp', '-a', '--reflink=auto', base, root)
   const put = (file: string, text: string): void => fs.writeFileSync(path.join(root, file), text)
   put('etc/machine-id', 'uninitialized\n') // as in an image: its first boot makes one
@@ -119,7 +123,7 @@ export async function buildMachine(base: string, directory: string): Promise<Mac
       )
       child = started
       ended = new Promise((resolve) => started.once('close', () => resolve()))
-      for (let tries = 0; tries < 100 && leader === ''; tries++, await pause(50))
+      for (let tries = 0; tries < 400 && leader === ''; tries++, await pause(50))
         leader = (await host('pgrep', '-P', String(started.pid)).catch(() => '')).trim()
       await until('systemctl is-system-running | grep -qE "running|degraded"')
     },

@@ -30,6 +30,8 @@ const formatKeys = {
   aws_region: v.optional(matching(/^[a-z0-9-]{1,40}$/, 'expected a region such as eu-west-1')),
   role_alias: v.optional(matching(/^[\w=,@-]{1,128}$/, 'not a role alias')),
   credentials_endpoint: v.optional(matching(/^[A-Za-z0-9.-]{1,253}$/, 'not a host name')),
+  address: v.optional(matching(/^[A-Za-z0-9.:[\]-]{1,253}:\d{1,5}$/, 'expected "HOST:PORT"')),
+  client_id: v.optional(matching(/^[A-Za-z0-9:_{}-]{1,128}$/, 'not a client id')),
   topics: v.optional(
     v.pipe(
       v.array(oneLine('expected strings'), 'expected an array'),
@@ -142,6 +144,8 @@ export function formatOptions(
     ...(role_alias === undefined ? {} : { roleAlias: role_alias }),
     ...(credentials_endpoint === undefined ? {} : { credentialsEndpoint: credentials_endpoint }),
     ...(table.topics === undefined ? {} : { topics: table.topics }),
+    ...(table.address === undefined ? {} : { address: table.address }),
+    ...(table.client_id === undefined ? {} : { clientId: table.client_id }),
   }
 }
 

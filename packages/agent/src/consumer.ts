@@ -122,7 +122,7 @@ async function wake(consumer: ConsumerSettings, delivery: Delivery): Promise<str
     const asks = (verb: string) => run(systemctl(verb, how.unit), options)
     const active = (await asks('is-active')) === undefined
     const failed = !active && (await asks('is-failed')) === undefined
-    await asks('reset-failed') // or systemd counts our restarts against it
+    if (active || failed) await asks('reset-failed') // or systemd counts our restarts against it
     const verb = failed
       ? 'restart'
       : how.action === 'reload'

@@ -66,7 +66,8 @@ export function greengrassConfiguration(material: Material): string {
 
 /**
  * mosquitto.conf(5), "Configuring Bridges". `try_private` and `notifications` are off because AWS IoT
- * Core closes on what they send; the client id is the thing name, which its policies expect.
+ * Core closes on what they send. The client id is one of its own: two sessions with one client id throw
+ * each other out, and the agent's is the thing name.
  */
 export function bridgeConfiguration({ credential, options, paths }: Material): string {
   const { endpoint, thingName } = credential
@@ -78,9 +79,9 @@ export function bridgeConfiguration({ credential, options, paths }: Material): s
   const host = endpoint.host.includes(':') ? `[${endpoint.host}]` : endpoint.host
   return lines(
     `connection certvend-${thingName}`,
-    `address ${host}:${endpoint.port}`,
+    `address ${options.address ?? `${host}:${endpoint.port}`}`,
     ...options.topics.map((topic) => `topic ${topic}`),
-    `remote_clientid ${thingName}`,
+    `remote_clientid ${(options.clientId ?? '{thingName}-bridge').replaceAll('{thingName}', thingName)}`,
     'bridge_protocol_version mqttv311',
     'cleansession true',
     'try_private false',

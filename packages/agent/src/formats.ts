@@ -46,6 +46,10 @@ export interface FormatOptions {
   readonly credentialsEndpoint?: string
   /** mosquitto.conf(5), `topic`: what the bridge carries, such as `sensors/# out 1`. */
   readonly topics?: readonly string[]
+  /** HOST:PORT of another broker than the credential's. */
+  readonly address?: string
+  /** The bridge's; `{thingName}` stands for the thing name. Default `{thingName}-bridge`. */
+  readonly clientId?: string
 }
 
 /** All that a text of a format is made of. */

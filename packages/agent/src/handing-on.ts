@@ -50,6 +50,8 @@ export function addHandingOn({ root, place, terminal, settle }: Table): void {
       .addOption(
         repeatable('--topic <topic>', "for mosquitto-bridge: 'sensors/# out 1'; repeatable"),
       )
+      .option('--address <host:port>', "for mosquitto-bridge; default: the credential's")
+      .option('--client-id <id>', 'for mosquitto-bridge; default: {thingName}-bridge')
       .option('--owner <user>', 'of the private key; default: this user')
       .option('--group <group>', 'may read the private key'),
   )

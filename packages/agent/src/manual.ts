@@ -83,7 +83,7 @@ export const configKeys: readonly (readonly [key: string, value: string, meaning
   [
     'consumers.format, consumers.directory',
     '"FORMAT" and "DIRECTORY"',
-    'As certvend export --format and --out. The directory is for certvend alone, and nobody but root can write to it or to those above it. Further keys that a format takes: names, key_format, password_file, role_alias, aws_region, credentials_endpoint, topics.',
+    'As certvend export --format and --out. The directory is for certvend alone, and nobody but root can write to it or to those above it. Further keys that a format takes: names, key_format, password_file, role_alias, aws_region, credentials_endpoint, topics, address, client_id.',
   ],
   [
     'consumers.owner, consumers.group, consumers.mode',

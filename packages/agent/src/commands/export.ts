@@ -25,6 +25,8 @@ export interface ExportFlags extends Flags {
   readonly roleAlias?: string
   readonly credentialsEndpoint?: string
   readonly topic?: readonly string[]
+  readonly address?: string
+  readonly clientId?: string
   readonly owner?: string
   readonly group?: string
 }
@@ -85,6 +87,8 @@ function optionsOf(flags: ExportFlags) {
     role_alias: flags.roleAlias,
     credentials_endpoint: flags.credentialsEndpoint,
     topics: flags.topic,
+    address: flags.address,
+    client_id: flags.clientId,
   }
   const table = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined))
   const options = parseFormatOptions(table, process.cwd())
