@@ -1,34 +1,49 @@
 import { execFileSync, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 
-const unit = fileURLToPath(new URL('../packaging/certvend-server.service', import.meta.url))
+const packaging = fileURLToPath(new URL('../packaging/', import.meta.url))
+const units = readdirSync(packaging).filter((name) => /\.(service|timer)$/.test(name))
 const analyze = 'systemd-analyze'
 const isThere = spawnSync(analyze, ['--version']).status === 0
 
-describe.skipIf(!isThere)('the unit certvend-server.service', () => {
-  it('is understood by systemd, without a word', () => {
+describe.skipIf(!isThere)('the units of certvend-server', () => {
+  it('are there: the server, and a timer for the sweep', () => {
+    expect(units.sort()).toEqual([
+      'certvend-server-sweep.service',
+      'certvend-server-sweep.timer',
+      'certvend-server.service',
+    ])
+  })
+
+  it.each(units)('%s is understood by systemd, without a word', (unit) => {
     const directory = mkdtempSync(join(tmpdir(), 'certvend-unit-'))
     try {
-      // Only the program is not installed where this runs.
-      const text = readFileSync(unit, 'utf8').replace(
-        'ExecStart=certvend-server',
-        'ExecStart=/bin/true',
-      )
-      const copy = join(directory, 'certvend-server.service')
-      writeFileSync(copy, text)
-      const { status, stderr } = spawnSync(analyze, ['verify', copy], { encoding: 'utf8' })
+      for (const name of units) {
+        // Only the program is not installed where this runs.
+        const text = readFileSync(join(packaging, name), 'utf8')
+        const copy = text.replace('ExecStart=certvend-server', 'ExecStart=/bin/true')
+        writeFileSync(join(directory, name), copy)
+      }
+      const { status, stderr } = spawnSync(analyze, ['verify', join(directory, unit)], {
+        encoding: 'utf8',
+      })
       expect([status, stderr]).toEqual([0, ''])
     } finally {
       rmSync(directory, { recursive: true })
     }
   })
 
-  it('is exposed to little, by systemd’s own measure', () => {
-    const words = ['security', '--offline=true', '--threshold=15', '--no-pager', unit]
-    expect(() => execFileSync(analyze, words, { stdio: 'ignore' })).not.toThrow()
-  })
+  it.each(units.filter((name) => name.endsWith('.service')))(
+    '%s is exposed to little, by systemd’s own measure',
+    (unit) => {
+      const words = ['security', '--offline=true', '--threshold=15', '--no-pager']
+      const run = () =>
+        execFileSync(analyze, [...words, join(packaging, unit)], { stdio: 'ignore' })
+      expect(run).not.toThrow()
+    },
+  )
 })
