@@ -28,6 +28,11 @@ The device then enrolls with that token and with the pin that 'serve' names:
   $ certvend enroll --server https://vending.example.com:8443 --pin pin.pem \\
       --serial SN-0001 --token-file SN-0001.token
 
+To take over from an older vending machine, with its table and at the URLs that its devices know:
+
+  $ certvend-server device import devices.json --dry-run
+  $ certvend-server serve --host vending.example.com --legacy awslabs-2020
+
 To try everything on this machine, without leaving a trace:
 
   $ certvend-server lab

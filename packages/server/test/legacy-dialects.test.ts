@@ -1,4 +1,5 @@
 /** Each old dialect at its own URL: what its clients parse, and what they are told instead. */
+import { readFileSync } from 'node:fs'
 import { describe, expect, it } from 'vitest'
 import { minute } from '../src/clock.ts'
 import type { LegacyName } from '../src/legacy/dialect.ts'
@@ -135,6 +136,35 @@ async function spend({ registry, clock }: LegacyMachine, deviceSerial: string) {
     clock.now(),
   )
 }
+
+describe('docs/legacy.md', () => {
+  const page = readFileSync(new URL('../../../docs/legacy.md', import.meta.url), 'utf8')
+  const rows = new Map(
+    page
+      .split('\n')
+      .map((line) => line.split('|').map((cell) => cell.trim()))
+      .map(([, title = '', ...cells]) => [title, cells]),
+  )
+
+  it.each([
+    ['unknown device, wrong token, row without a token', 'a wrong token'],
+    ['disabled', 'a disabled device'],
+    ['spent', 'a spent claim'],
+    ['no serial', 'no serial'],
+    ['busy', 'a registry that is busy'],
+    ['failed', 'an issuer that fails'],
+  ] as const)('says what each dialect is told: %s', (title, what) => {
+    const cells = rows.get(title)
+    for (const [index, name] of names.entries()) {
+      const [status, text] = said[name][what] as [number, string]
+      const cell = cells?.[index] ?? ''
+      expect(cell.startsWith(String(status)), `${name}: ${cell}`).toBe(true)
+      const [, ...numbers] = cell.match(/\d+/g) ?? []
+      const quotes = [...cell.matchAll(/`([^`]+?)(?: …)?`/g)].map(([, quote]) => quote!)
+      for (const part of [...numbers, ...quotes]) expect(text, `${name}: ${cell}`).toContain(part)
+    }
+  })
+})
 
 describe.each(names)('%s', (name) => {
   it('vends a key with its certificate, and says what the MQTT server is judged by', async () => {
