@@ -376,6 +376,7 @@ export const healthy = {
   'ipv6-only': 'a network without IPv4',
   'own-user': 'daemon and command run as a user without rights',
   'root-beside': "root looks at the store of the daemon's user while the daemon runs",
+  'group-member': 'somebody of the group asks the daemon, and may not look into its store',
   linked: 'the state directory is a link, as under DynamicUser=',
   'port-443': 'MQTT on port 443 with ALPN',
   mosquitto: 'a broker that shares nothing with us',

@@ -80,6 +80,18 @@ export const setUps: Readonly<Record<HealthyName, SetUp>> = {
       scene.user = undefined
     },
   },
+  'group-member': {
+    make: async (scene) => {
+      ownedByNobody(scene)
+      fs.mkdirSync(scene.at('run'), { mode: 0o750 })
+      fs.chownSync(scene.at('run'), nobody, nobody)
+      scene.env = { RUNTIME_DIRECTORY: scene.at('run') }
+      scene.user = nobody
+      await scene.daemon('publish.acknowledged')
+      scene.user = 1
+      scene.group = nobody
+    },
+  },
   linked: {
     make: async (scene) => {
       fs.mkdirSync(scene.at('private/state'), { recursive: true, mode: 0o700 })
@@ -113,7 +125,7 @@ export const setUps: Readonly<Record<HealthyName, SetUp>> = {
 /** Lets the stored credential trust another CA for its broker, as if it had been vended so. */
 function trust(scene: Scene, pem: string): void {
   const file = scene.at('state/current/credential.json')
-  const record = JSON.parse(fs.readFileSync(file, 'utf8'))
+  const { digest: _, ...record } = JSON.parse(fs.readFileSync(file, 'utf8'))
   fs.writeFileSync(scene.at('state/current/trust-anchors.pem'), pem)
   record.files['trust-anchors.pem'] = createHash('sha256').update(pem).digest('hex')
   fs.writeFileSync(file, JSON.stringify(record))

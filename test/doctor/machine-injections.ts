@@ -129,7 +129,7 @@ export const machineInjections = {
       const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
       const pem = privateKey.export({ type: 'pkcs8', format: 'pem' }).toString()
       const file = at('state/current/credential.json')
-      const record = JSON.parse(fs.readFileSync(file, 'utf8'))
+      const { digest: _, ...record } = JSON.parse(fs.readFileSync(file, 'utf8'))
       record.files['private-key.pem'] = createHash('sha256').update(pem).digest('hex')
       fs.writeFileSync(at('state/current/private-key.pem'), pem)
       fs.writeFileSync(file, JSON.stringify(record))

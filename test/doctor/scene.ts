@@ -53,6 +53,8 @@ export interface Scene {
   env: NodeJS.ProcessEnv
   /** Runs the command as this user. */
   user: number | undefined
+  /** Default: the user's number. */
+  group: number | undefined
   /** Flags instead of `--config agent.toml`. */
   flags: readonly string[] | undefined
   certvend(...argv: readonly string[]): Promise<Ran>
@@ -87,7 +89,7 @@ export async function makeScene(options: LabOptions = {}): Promise<Scene> {
       cwd: folder,
       env: { PATH: process.env.PATH, HOME: folder, ...scene.env },
       stdio: ['ignore', 'pipe', 'pipe'],
-      ...(scene.user === undefined ? {} : { uid: scene.user, gid: scene.user }),
+      ...(scene.user === undefined ? {} : { uid: scene.user, gid: scene.group ?? scene.user }),
     })
     onTestFinished(() => void child.kill('SIGKILL'))
     return child
@@ -126,6 +128,7 @@ export async function makeScene(options: LabOptions = {}): Promise<Scene> {
     prefix: [],
     env: {},
     user: undefined,
+    group: undefined,
     flags: undefined,
     certvend: (...argv) => run(argv),
     async enroll() {
@@ -182,7 +185,7 @@ export async function credentialOf(scene: Scene) {
 /** Lets the stored credential connect elsewhere, as if it had been vended so. */
 export function redirect(scene: Scene, endpoint: { port?: number; host?: string; alpn?: string }) {
   const file = scene.at('state/current/credential.json')
-  const record = JSON.parse(fs.readFileSync(file, 'utf8'))
+  const { digest: _, ...record } = JSON.parse(fs.readFileSync(file, 'utf8')) // as before there were seals
   fs.writeFileSync(
     file,
     JSON.stringify({ ...record, endpoint: { ...record.endpoint, ...endpoint } }),

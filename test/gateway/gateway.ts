@@ -68,6 +68,13 @@ async function scenario(machine: Machine, lab: Lab, packages: readonly string[])
   const property = (name: string): Promise<string> =>
     shell(`systemctl show certvend --property=${name} --value`)
   const issued = (): number => lab.requests.filter(({ status }) => status === 200).length
+  const diagnosed = async (command = 'certvend doctor --json'): Promise<string> => {
+    const { code, stdout, stderr } = await machine.run(command)
+    const { healthy, cause } = JSON.parse(stdout || `{"cause":${JSON.stringify(stderr)}}`)
+    const verdict = `${code} ${healthy ? 'healthy' : cause}`
+    if (!healthy) say(`        doctor: ${verdict}`)
+    return verdict
+  }
   const mainPid = (): Promise<string> => property('MainPID')
 
   await step('a minimal Debian boots', () => machine.boot())
@@ -93,6 +100,7 @@ async function scenario(machine: Machine, lab: Lab, packages: readonly string[])
     holds((await property('ExecMainStatus')) === '2', 'exit code 2')
     const log = await shell('journalctl --unit certvend --output cat --no-pager')
     holds(log.includes('no vending server'), 'the log says what is missing')
+    holds((await diagnosed()) === '2 vending-url', 'doctor names the cause, not the service')
     await shell('systemctl reset-failed certvend')
   })
 
@@ -141,6 +149,28 @@ async function scenario(machine: Machine, lab: Lab, packages: readonly string[])
     holds(code !== 0, 'a stranger is told nothing')
     const socket = await machine.run(`su asker --command 'certvend reload'`)
     holds(socket.code === 2, 'the group may not reload')
+  })
+
+  await step(
+    'doctor finds nothing, asked by root or by the group, and the session stays',
+    async () => {
+      const before = lab.mqtt.opened
+      holds((await diagnosed()) === '0 healthy', 'root')
+      holds(
+        (await diagnosed(`su asker --command 'certvend doctor --json'`)) === '0 healthy',
+        'group',
+      )
+      holds(lab.mqtt.opened === before, 'the session stays')
+    },
+  )
+
+  await step('doctor says that the service was stopped, or masked', async () => {
+    await shell('systemctl stop certvend')
+    holds((await diagnosed()) === '3 service', 'stopped')
+    await shell('systemctl mask --runtime certvend')
+    holds((await diagnosed()) === '3 service', 'masked')
+    await shell('systemctl unmask --runtime certvend && systemctl start certvend')
+    await machine.until(online)
   })
 
   await step('systemctl reload reads the configuration, and nobody is disconnected', async () => {

@@ -151,6 +151,9 @@ try {
   copy('usr/lib/sysusers.d/certvend.conf', 'certvend.sysusers')
   copy('etc/certvend/agent.toml', 'agent.toml')
   put('usr/share/doc/certvend/copyright', copyright(inputs))
+  // Where errors and findings lead: `more: docs/errors.md#…`.
+  for (const name of ['errors.md', 'troubleshooting.md', 'getting-through.md'])
+    put(`usr/share/doc/certvend/docs/${name}`, fs.readFileSync(path.join(root, 'docs', name)))
   put('usr/share/doc/certvend/changelog.gz', compress(changelog))
   put(
     'usr/share/doc/certvend/NEWS.gz',

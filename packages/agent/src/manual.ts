@@ -199,6 +199,10 @@ export function commandPage(root: Command, edition: Edition): string {
         ['/etc/certvend/claim.token', 'The one-time token, mode 0600, where it is given so.'],
         ['/var/lib/certvend', 'Key and certificate: the state directory of the service.'],
         [
+          '/usr/share/doc/certvend/docs/errors.md',
+          'What each code means; beside it troubleshooting.md, where findings of doctor lead.',
+        ],
+        [
           '/var/lib/certvend/journal.json',
           'What failed, for certvend explain; written only when something does, and may be deleted.',
         ],

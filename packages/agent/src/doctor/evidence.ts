@@ -105,3 +105,7 @@ export interface Evidence {
   /** What went wrong before, newest last; the last one may not be over. */
   readonly history: readonly Episode[]
 }
+
+/** Whose certificate this device has, as read here or as the running agent says. */
+export const enrolledAs = ({ credential, daemon }: Evidence): string | undefined =>
+  credential?.deviceSerial ?? daemon?.status?.credential?.deviceSerial

@@ -158,9 +158,11 @@ async function lookAtMqtt(
     ? 'the running agent connects as this device, and is not disturbed'
     : daemon?.closedToUs || store?.lockedBy !== undefined
       ? 'another process holds the state directory, and may be connected'
-      : credential.notAfter < local.now
-        ? 'the certificate has expired'
-        : undefined
+      : 'uri' in credential.privateKey
+        ? 'the key is in a token, which is left to whoever has its PIN'
+        : credential.notAfter < local.now
+          ? 'the certificate has expired'
+          : undefined
   if (untried) return { mqtt, untried }
   onStep(`connecting to ${endpoint.host}:${endpoint.port} as ${credential.thingName}`)
   const trial = await trySession(credential, {

@@ -1,6 +1,6 @@
 /** What is found at the end of both roads: ports, TLS, the vending machine, the broker. */
 import type { Trace } from '@certvend/client/trace'
-import type { Evidence } from '../evidence.ts'
+import { type Evidence, enrolledAs } from '../evidence.ts'
 import { type Check, type Finding, unknown, type Verdict } from '../finding.ts'
 import { isImpostor } from './network.ts'
 
@@ -189,7 +189,7 @@ export const claim: Check = {
   advice:
     '`certvend-server device show SERIAL` says what the server knows. Spent by this device, before its state directory was lost: `device rearm SERIAL`. Spent by another: somebody else holds its token.',
   judge(evidence) {
-    if (evidence.credential) return unknown('not needed: a credential is held')
+    if (enrolledAs(evidence)) return unknown('not needed: a credential is held')
     const last = refusal(evidence, /^ERR_(CLAIM_|KEY_REFUSED|REQUEST_REFUSED|CERTIFICATE_MISMATCH)/)
     if (!last) return unknown('the token was not sent, and no refusal is remembered')
     return {
@@ -208,7 +208,7 @@ export const pending: Check = {
   advice:
     'The operator approves the device: `certvend-server device show SERIAL`. It asks again by itself.',
   judge(evidence): Verdict {
-    if (evidence.credential) return 'fine'
+    if (enrolledAs(evidence)) return 'fine'
     const last = refusal(evidence, /^ERR_DEFERRED$/)
     const request = evidence.pending?.state === 'requested' ? evidence.pending.request : undefined
     const until = request?.notBefore

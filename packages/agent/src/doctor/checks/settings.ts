@@ -1,6 +1,6 @@
 /** Checks of what people wrote: agent.toml, URL, pins, serial, token, and who may read it. */
 import { day } from '../../wording.ts'
-import type { Read } from '../evidence.ts'
+import { enrolledAs, type Read } from '../evidence.ts'
 import { type Check, type Finding, unknown } from '../finding.ts'
 
 const soonMs = 30 * 24 * 3600_000
@@ -63,11 +63,12 @@ export const vendingUrl: Check = {
   symptom: 'It does not enroll: the URL is not accepted',
   looks: 'Whether the vending URL is one of https, without credentials, query or fragment.',
   advice: 'Write `url = "https://HOST"`, as the operator of the vending machine gave it.',
-  judge({ parts, credential, settings }) {
+  judge(evidence) {
+    const { parts, settings } = evidence
     if (!parts) return unknown('the configuration cannot be read')
     if (parts.url)
       return parts.url.ok ? 'fine' : mistake(parts.url, 'https://HOST', 'url = "https://HOST"')
-    if (credential) return notNeeded
+    if (enrolledAs(evidence)) return notNeeded
     const where = (settings.ok && settings.value.configFile) || '/etc/certvend/agent.toml'
     return {
       found: 'no vending server is named',
@@ -84,7 +85,8 @@ export const pins: Check = {
   looks: 'Whether every pin file is there and holds CA certificates.',
   advice:
     'A pin is the certificate, in PEM, of the CA that issued the vending server its own; the operator has it as `tls/pin.pem`. The server certificate itself cannot be pinned.',
-  judge({ parts, credential }) {
+  judge(evidence) {
+    const { parts } = evidence
     if (!parts) return unknown('the configuration cannot be read')
     const bad = parts.pins.find(({ read }) => !read.ok)
     if (bad && !bad.read.ok)
@@ -92,7 +94,7 @@ export const pins: Check = {
     if (parts.pins.length > 0) return 'fine'
     if (parts.url?.ok && parts.url.value.protocol === 'http:')
       return unknown('nobody can vouch for http://')
-    if (credential && !parts.url) return notNeeded
+    if (enrolledAs(evidence) && !parts.url) return notNeeded
     return {
       found: 'no pin is named',
       expected: 'the CA that vouches for the vending machine',
@@ -132,15 +134,17 @@ export const serial: Check = {
   looks: 'Whether the serial can be read, and is the one that the stored credential is for.',
   advice:
     'Name a serial that only this device has: `serial = "…"`, or `{ from = "machine-id" }`. Give each device a state directory of its own.',
-  judge({ parts, credential }) {
+  judge(evidence) {
+    const { parts } = evidence
     if (!parts) return unknown('the configuration cannot be read')
     const { serial: read } = parts
-    if (credential && !read.written) return 'fine'
+    const enrolled = enrolledAs(evidence)
+    if (enrolled && !read.written) return 'fine'
     if (!read.ok)
       return mistake(read, 'a serial that only this device has', 'serial = { from = "machine-id" }')
-    if (credential && credential.deviceSerial !== read.value)
+    if (enrolled && enrolled !== read.value)
       return {
-        found: `the stored credential is of ${credential.deviceSerial}, and this device is ${read.value}`,
+        found: `the stored credential is of ${enrolled}, and this device is ${read.value}`,
         expected: 'the credential of this device',
         mend: 'correct the serial; or, if this store was copied from another device, give this one its own: state_directory = "…"',
         care: 'act',
@@ -156,8 +160,9 @@ export const token: Check = {
   advice:
     'Put the token alone, on one line, into the file that `token_file` names, mode 0600; or as `certvend.token` onto the boot partition. A new one: `certvend-server device rearm SERIAL`.',
   after: ['store-safety', 'key', 'store'],
-  judge({ parts, credential }) {
-    if (credential) return notNeeded
+  judge(evidence) {
+    const { parts } = evidence
+    if (enrolledAs(evidence)) return notNeeded
     if (!parts) return unknown('the configuration cannot be read')
     const { token: read } = parts
     if (read === 'absent')

@@ -19,6 +19,8 @@ export const storeSafety: Check = {
     if (store.exposed.length > 0) return 'fine' // told by file-modes
     if (problem?.code === 'ERR_STORE_UNREADABLE' && daemon?.status)
       return unknown('this user may not look into it, and the agent answers')
+    if (daemon?.status && /belongs to user/.test(problem?.message ?? ''))
+      return unknown('it belongs to another user, whose agent answers')
     if (problem?.code !== 'ERR_STORE_UNSAFE' && problem?.code !== 'ERR_STORE_UNREADABLE')
       return 'fine'
     return {
@@ -86,7 +88,7 @@ export const fileSystem: Check = {
   advice:
     'A disk that went read-only has usually failed: look at `dmesg`. FAT and exFAT hold no links and no modes: use ext4, xfs, btrfs or f2fs.',
   after: ['store-safety'],
-  judge({ store, space }) {
+  judge({ store, space, daemon }) {
     if (!store) return unknown(oldKey)
     const { fileSystem: found } = store
     if (found?.readOnly)
@@ -103,7 +105,8 @@ export const fileSystem: Check = {
         mend: 'name a state directory elsewhere: state_directory = "…"',
         care: 'configure',
       }
-    if (space?.writable === false)
+    // Whoever runs the agent writes there; others need not.
+    if (space?.writable === false && !daemon)
       return {
         found: `this user (${process.getuid?.()}) may not write to ${space.at}`,
         expected: 'a state directory that the agent may write to',
