@@ -2,8 +2,8 @@
  * `npm run test:aws`: what needs AWS, against what imitates it: MiniStack and moto.
  *
  * Both are written in Python by others (`python.mjs`) and are started once for every suite below. A
- * suite finds them by MINISTACK_URL, MINISTACK_MQTT_PORT and MOTO_URL, and skips by name what is not
- * there; `npm run test:aws -- deploy` runs the files whose name holds that word. Without Python, or
+ * suite finds them by MINISTACK_URL, MINISTACK_MQTT_PORT, STRICT_MINISTACK_URL (where IAM is enforced),
+ * MOTO_URL and AWS_CLI, and skips by name what is not there; `npm run test:aws -- deploy` runs the files whose name holds that word. Without Python, or
  * without a way to PyPI, this says what to install, and skips.
  */
 import { spawn } from 'node:child_process'
@@ -18,7 +18,15 @@ import { pythonTool } from './python.mjs'
 const suites = ['test/ministack.test.ts', 'test/aws/', 'packages/server/test/aws/']
 
 const root = fileURLToPath(new URL('..', import.meta.url))
-const starts = { ministack: startMinistack, moto: startMoto }
+/** By name: the tool, and how it is started. The strict one judges signatures and IAM policies too. */
+const emulators = {
+  ministack: ['ministack', startMinistack],
+  strict: [
+    'ministack',
+    (program, at) => startMinistack(program, at, { name: 'strict', enforceIam: true }),
+  ],
+  moto: ['moto', startMoto],
+}
 const words = process.argv.slice(2).filter((word) => !word.startsWith('-'))
 const options = process.argv.slice(2).filter((word) => word.startsWith('-'))
 
@@ -44,9 +52,9 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'])
     for (const emulator of Object.values(running)) emulator.stop()
   })
 
-async function runSuites(files, work) {
+async function runSuites(files, work, awsCli) {
   const report = path.join(work, 'report.json')
-  const { ministack, moto } = running
+  const { ministack, strict, moto } = running
   suite = spawn(
     process.execPath,
     [
@@ -70,7 +78,12 @@ async function runSuites(files, work) {
           MINISTACK_MQTT_PORT: String(ministack.mqttPort),
           MINISTACK_LOG: ministack.log,
         }),
+        ...(strict && {
+          STRICT_MINISTACK_URL: strict.url,
+          STRICT_MINISTACK_MQTT_PORT: String(strict.mqttPort),
+        }),
         ...(moto && { MOTO_URL: moto.url }),
+        ...(awsCli && { AWS_CLI: awsCli }),
       },
     },
   )
@@ -78,25 +91,35 @@ async function runSuites(files, work) {
   return { code, report: JSON.parse(fs.readFileSync(report, 'utf8')) }
 }
 
+const skipped = new Set()
+/** Where a tool is; one that cannot be had is a named skip, once. */
+async function toolOrSkip(name) {
+  const tool = await pythonTool(name)
+  if (tool.missing && !skipped.has(name)) {
+    skipped.add(name)
+    counts.skipped += 1
+    console.log(`skipped: ${name}: ${tool.missing}\n  ${tool.advice}`)
+  }
+  return tool.program
+}
+
 const work = fs.mkdtempSync(path.join(os.tmpdir(), 'certvend-aws-'))
 const counts = { passed: 0, failed: 0, skipped: 0 }
 let code = 1
 try {
-  for (const [name, start] of Object.entries(starts)) {
-    const tool = await pythonTool(name)
-    if (tool.program) running[name] = await start(tool.program, work)
-    else {
-      counts.skipped += 1
-      console.log(`skipped: ${name}: ${tool.missing}\n  ${tool.advice}`)
-    }
+  for (const [name, [needed, start]] of Object.entries(emulators)) {
+    const program = await toolOrSkip(needed)
+    if (program) running[name] = await start(program, work)
   }
   if (Object.keys(running).length === 0) code = 0
   else {
-    const ended = await runSuites(filesToRun(), work)
+    const ended = await runSuites(filesToRun(), work, await toolOrSkip('aws'))
     counts.passed += ended.report.numPassedTests
     counts.failed += ended.report.numFailedTests
     counts.skipped += ended.report.numPendingTests
     code = ended.code ?? 1
+    // A suite may fail before its first test.
+    if (code !== 0 && counts.failed === 0) counts.failed = 1
   }
 } catch (error) {
   console.error(error instanceof Error ? error.message : error)

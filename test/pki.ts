@@ -3,7 +3,7 @@
  * are valid from 2020 to 2049 unless a test says otherwise.
  */
 import 'reflect-metadata'
-import { createHash, webcrypto } from 'node:crypto'
+import { createHash, createPrivateKey, webcrypto } from 'node:crypto'
 import * as x509 from '@peculiar/x509'
 
 export type KeyType = 'EC' | 'RSA' | 'RSA-1024'
@@ -104,6 +104,23 @@ export async function certify(name: string, options: CertificateOptions = {}): P
       'PRIVATE KEY',
       new Uint8Array(await subtle.exportKey('pkcs8', keys.privateKey)),
     ),
+  }
+}
+
+/** An authority as an operator keeps it: private key (PKCS#8, EC P-256) and certificate in one PEM. */
+export async function importAuthority(text: string): Promise<Certified> {
+  const certificate = new x509.X509Certificate(text.slice(text.indexOf('-----BEGIN CERTIFICATE')))
+  const privateKey = text.slice(0, text.indexOf('-----BEGIN CERTIFICATE'))
+  const algorithm = { name: 'ECDSA', namedCurve: 'P-256' }
+  const der = createPrivateKey(privateKey).export({ type: 'pkcs8', format: 'der' })
+  return {
+    name: certificate.subjectName.getField('CN')[0] ?? '',
+    keys: {
+      privateKey: await subtle.importKey('pkcs8', der, algorithm, true, ['sign']),
+      publicKey: (await certificate.publicKey.export(algorithm, ['verify'])) as never,
+    },
+    certificate: certificate.toString('pem'),
+    privateKey,
   }
 }
 
