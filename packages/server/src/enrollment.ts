@@ -25,6 +25,8 @@ import type {
 export interface EnrollmentOptions extends AuthenticationOptions {
   readonly issuer: Issuer
   readonly log: Log
+  /** Waits for a slot of the rate gate that is near, in milliseconds; a timer by default. */
+  readonly wait?: (ms: number) => Promise<unknown>
   /** How long an issuer may take, in milliseconds; 20 seconds by default. */
   readonly issueTimeoutMs?: number
 }
@@ -108,6 +110,7 @@ export function createCertify(
   options: EnrollmentOptions,
 ): (caller: Caller, request: JudgedRequest) => Promise<Enrollment> {
   const { registry, issuer, clock, log } = options
+  const { wait = pause } = options
   const issueTimeoutMs = options.issueTimeoutMs ?? 20 * second
   const flights = new Map<string, Promise<ClaimOutcome>>()
 
@@ -147,7 +150,7 @@ export function createCertify(
     const turn = issuer.admit?.(comer, clock.now())
     if (!turn) return
     if (!turn.admitted) throw issuerBusy(turn.retryAfterMs, queued)
-    if (turn.waitMs > 0) await pause(turn.waitMs)
+    if (turn.waitMs > 0) await wait(turn.waitMs)
   }
 
   const busy = (detail: string, retryAfterMs: number): Enrollment => ({
