@@ -11,6 +11,7 @@
  * What a database needs is loaded only when it is chosen.
  */
 import { readFile, stat } from 'node:fs/promises'
+import { isIP } from 'node:net'
 import { join, resolve } from 'node:path'
 import { dataDirectory, openRegistry } from './data-directory.ts'
 import { failure } from './failure.ts'
@@ -105,10 +106,14 @@ function parseMysql(text: string): Address {
     throw unknown('the registry needs a user and a database')
   if (devices !== undefined && devices !== 'product' && devices !== 'own')
     throw unknown('devices are in a table of their own or in product')
+  const host = url.hostname.replace(/^\[|\]$/g, '') || 'localhost'
+  const isLoopback = /^127\.|^::1$/.test(host)
+  if (isIP(host) && socketPath === undefined && (!isLoopback || caFile !== undefined))
+    throw unknown('the certificate of a database server is judged by its name, so name it')
   return {
     kind: 'mysql',
     options: {
-      host: url.hostname.replace(/^\[|\]$/g, '') || 'localhost',
+      host,
       port: Number(url.port || 3306),
       user: decodeURIComponent(url.username),
       database,

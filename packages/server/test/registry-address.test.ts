@@ -57,6 +57,8 @@ describe('the address of a registry', () => {
       'mysql://certvend@db/vending?ssl=false',
       'mysql://certvend@db/vending?devices=other',
       'mysql://certvend@db/a`b',
+      'mysql://certvend@192.0.2.7/vending',
+      'mysql://certvend@127.0.0.1/vending?ca=db.pem',
     ]) {
       let said: unknown
       try {

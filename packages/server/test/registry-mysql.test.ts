@@ -1,9 +1,15 @@
 /** MySQL by MariaDB, which the tests start for themselves. */
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { type AddressInfo, createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { day, later } from '../src/clock.ts'
+import { day, later, systemClock } from '../src/clock.ts'
+import { makeCa, makeServer } from '../src/pki.ts'
 import { openMysqlRegistry } from '../src/registry/mysql.ts'
 import { isRegistryBusy } from '../src/registry/registry.ts'
 import { type MysqlOptions, prepareMysql } from '../src/registry/sql/mysql.ts'
+import { identityOptions } from '../src/tls.ts'
 import { makeDeviceKey } from './device.ts'
 import { startMachine } from './machine.ts'
 import { type Mariadb, noMariadb, startMariadb } from './mariadb.ts'
@@ -56,6 +62,74 @@ const product = `CREATE TABLE product (
 );`
 const rowsOf = (...rows: string[]) =>
   `INSERT INTO product (seriaNum, accessToken, applyState, thingName, policyName) VALUES ${rows.join(', ')};`
+
+describe.skipIf(noMariadb)('a database that is reached by TLS', () => {
+  it('is verified, its chain and its name, and the server may do less than who prepared it', async () => {
+    const at = systemClock.now()
+    const year = { notBefore: later(at, -day), notAfter: later(at, 365 * day) }
+    const [ca, other] = [
+      await makeCa({ commonName: 'Database CA', ...year }),
+      await makeCa({ commonName: 'Another CA', ...year }),
+    ]
+    const identity = identityOptions(
+      await makeServer({ issuer: ca, names: ['localhost'], ...year }),
+    )
+    const directory = mkdtempSync(join(tmpdir(), 'certvend-mariadb-tls-'))
+    const path = (name: string, text: string) => {
+      writeFileSync(join(directory, name), text, { mode: 0o600 })
+      return join(directory, name)
+    }
+    const server = await startMariadb({
+      port: await freePort(),
+      extra: [
+        `--ssl-cert=${path('cert.pem', identity.cert)}`,
+        `--ssl-key=${path('key.pem', identity.key)}`,
+      ],
+    })
+    try {
+      await server.ask(`CREATE DATABASE vending;
+        CREATE USER 'admin'@'%' IDENTIFIED BY 'admin-secret' REQUIRE SSL;
+        CREATE USER 'certvend'@'%' IDENTIFIED BY 'server-secret' REQUIRE SSL;
+        GRANT ALL ON vending.* TO 'admin'@'%';`)
+      const where = { host: 'localhost', port: server.port, database: 'vending' }
+      const admin = { ...where, user: 'admin', password: 'admin-secret' }
+      await prepareMysql({ ...admin, ca: ca.certificate })
+      await server.ask(`GRANT SELECT, INSERT, UPDATE, DELETE ON vending.* TO 'certvend'@'%'`)
+      const login = { ...where, user: 'certvend', password: 'server-secret' }
+      const registry = await openMysqlRegistry({ ...login, ca: ca.certificate })
+      expect(await add(registry, 'SN-1')).toBe('added')
+      await registry.close()
+      const refused = (changes: Partial<MysqlOptions>) =>
+        openMysqlRegistry({ ...login, ca: ca.certificate, ...changes }).then(
+          () => 'opened',
+          (error: Error) => error.message,
+        )
+      expect(await refused({ ca: other.certificate })).toMatch(/certificate/)
+      expect(await refused({ host: '127.0.0.1' })).toContain('named by its name')
+      expect(await refused({ password: 'wrong' })).toContain('Access denied')
+      const { ca: _, ...plain } = { ...login, ca: '' }
+      expect(await openMysqlRegistry(plain).catch((error: Error) => error.message)).toContain(
+        'Access denied', // without TLS the database lets nobody in, as it was told
+      )
+      const stranger = await makeServer({ issuer: ca, names: ['db.example'], ...year })
+      path('cert.pem', identityOptions(stranger).cert)
+      path('key.pem', identityOptions(stranger).key)
+      await server.ask('FLUSH SSL')
+      expect(await refused({})).toMatch(/does not match certificate's altnames/)
+    } finally {
+      await server.stop()
+      rmSync(directory, { recursive: true })
+    }
+  }, 60_000)
+})
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await new Promise((resolve) => server.once('listening', resolve))
+  const { port } = server.address() as AddressInfo
+  await new Promise((resolve) => server.close(resolve))
+  return port
+}
 
 describe.skipIf(noMariadb)('the registry in MariaDB', () => {
   let server: Mariadb

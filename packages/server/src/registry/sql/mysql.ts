@@ -4,6 +4,7 @@
  * (deadlock, the same key twice) is rolled back and done again.
  */
 import { randomInt } from 'node:crypto'
+import { isIP } from 'node:net'
 import { setTimeout as wait } from 'node:timers/promises'
 import { createPool, type Pool, type PoolConnection, type PoolOptions } from 'mysql2/promise'
 import { second } from '../../clock.ts'
@@ -34,6 +35,9 @@ const isLocal = (options: MysqlOptions): boolean =>
 /** TLS for every way that leaves the machine: the chain and the name are verified, always. */
 function poolOptions(options: MysqlOptions): PoolOptions {
   const { host, port, socketPath, user, password, database, ca } = options
+  // Over a socket of its own mysql2 knows no host, and an address would be judged as `localhost`.
+  if (socketPath === undefined && isIP(host) && (!isLocal(options) || ca !== undefined))
+    throw new RangeError('a database server that shows a certificate is named by its name')
   return {
     ...(socketPath === undefined ? { host, port } : { socketPath }),
     user,
