@@ -104,6 +104,20 @@ const cases: Record<OldDialect, Case[]> = {
       'operator',
       /policy device-1.*thing device-1.*certinfo from item serialNumber=device-1/,
     ],
+    [
+      'a machine of 2018 that refuses',
+      json('Access Deny!'),
+      'ERR_REQUEST_REFUSED',
+      'operator',
+      /awslabs-2018/,
+    ],
+    [
+      'a machine of 2018 that vended before',
+      json(null),
+      'ERR_REQUEST_REFUSED',
+      'operator',
+      /awslabs-2018/,
+    ],
     ['Bad Request', text('Bad Request', 500), 'ERR_REQUEST_REFUSED', 'operator', /base path/],
     [
       'a root CA that could not be fetched',

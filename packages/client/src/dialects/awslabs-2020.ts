@@ -42,6 +42,15 @@ const refusals: readonly Refusal[] = [
     hint: 'give the URL of the API itself, https://API.execute-api.REGION.amazonaws.com/STAGE, without a base path of a custom domain',
     leaves: 'nothing',
   },
+  ...['"Access Deny!"', 'null'].map(
+    (said): Refusal => ({
+      said,
+      means: 'this is a vending machine of 2018, which must be asked otherwise',
+      code: 'ERR_REQUEST_REFUSED',
+      hint: 'set the dialect to awslabs-2018: each further request may leave a certificate that nobody holds',
+      leaves: 'something',
+    }),
+  ),
   {
     said: 'Can not get Amazon root CA certificate! ',
     means: 'the root CA could not be fetched, after the certificate was made',
