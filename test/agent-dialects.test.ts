@@ -1,12 +1,22 @@
 /** The real command at vending machines that speak the old dialects: first boot to a published message. */
 import fs from 'node:fs'
+import https from 'node:https'
+import type { AddressInfo } from 'node:net'
 import path from 'node:path'
+import { text } from 'node:stream/consumers'
 import { generateToken, hashToken } from '@certvend/server'
 import { type Lab, startLab } from '@certvend/server/lab'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from 'vitest'
 import { type AgentProcess, start } from './agent-process.ts'
-import { type OldDialect, oldDialects } from './contracts/machines.ts'
+import { machines, type OldDialect, oldDialects } from './contracts/machines.ts'
+import { deviceCa, enter, vendingCa } from './contracts/reference.ts'
+import { makeWorld } from './contracts/world.ts'
+import { certify } from './pki.ts'
 import { allBytes, temporaryDirectory } from './temporary.ts'
+import { sendTo } from './vending-machine.ts'
+
+const identity = await certify('localhost', { issuer: vendingCa, dns: ['localhost'] })
+const limits = { deadlineMs: 1000, replyBytes: 100_000 }
 
 let lab: Lab
 const fleetToken = generateToken()
@@ -119,5 +129,65 @@ describe.each(oldDialects)('%s', (dialect) => {
     expect(probe.stdout).not.toContain(folder.token)
     const after = certvend(folder, 'enroll', '--once')
     expect(await after.exited, after.stderr).toMatchObject({ code: 0 })
+  })
+})
+
+describe('a lost answer of a vending machine that answers once', () => {
+  it('ends with exit code 3 and the rows to reset; nobody is asked until --again', async () => {
+    const world = makeWorld({ deviceCa })
+    const { deviceSerial, token } = enter(world, 'iot-atlas')
+    const reach = sendTo(machines['iot-atlas'](world))
+    let asked = 0
+    let losing = true
+    const server = https.createServer(
+      { cert: identity.certificate, key: identity.privateKey },
+      async (incoming, outgoing) => {
+        asked++
+        const url = new URL(`https://localhost${incoming.url}`)
+        const headers = incoming.headers as Record<string, string>
+        const body = await text(incoming)
+        const reply = await reach({ method: 'POST', url, headers, body }, { ...limits })
+        if (losing) outgoing.destroy()
+        else outgoing.writeHead(reply.status, reply.headers).end(reply.body)
+      },
+    )
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    onTestFinished(() => void server.close())
+    const { port } = server.address() as AddressInfo
+    const directory = temporaryDirectory()
+    fs.writeFileSync(path.join(directory, 'token'), token, { mode: 0o600 })
+    fs.writeFileSync(path.join(directory, 'pin.pem'), vendingCa.certificate)
+    const enroll = async (...flags: string[]) => {
+      const one = start(
+        ['enroll', '--once', '--server', `https://localhost:${port}`, '--pin', 'pin.pem']
+          .concat(['--serial', deviceSerial, '--token-file', 'token', '--state-dir', 'state'])
+          .concat(['--dialect', 'iot-atlas', ...flags]),
+        { cwd: directory },
+      )
+      const { code } = await one.exited
+      expect(one.stdout + one.stderr).not.toContain(token)
+      return { code, stderr: one.stderr }
+    }
+
+    const instruction = `hint: in IoT Core delete the thing (thing_${deviceSerial} by default)`
+    const first = await enroll()
+    expect(first.code, first.stderr).toBe(3)
+    expect(first.stderr).toContain(instruction)
+    expect(first.stderr).toContain(`item device_uid=${deviceSerial}`)
+    const second = await enroll()
+    expect(second).toMatchObject({ code: 3 })
+    expect(second.stderr).toContain(instruction)
+    expect(asked).toBe(1)
+    const status = start(['status', '--state-dir', 'state'], { cwd: directory })
+    await status.exited
+    expect(status.stdout).toMatch(/^unanswered +a request of .*; it may have been granted$/m)
+
+    // What the operator was told to do.
+    world.things.clear()
+    world.rows.get(deviceSerial)!.registered = 0
+    losing = false
+    const third = await enroll('--again')
+    expect(third.code, third.stderr).toBe(0)
+    expect(asked).toBe(2)
   })
 })
