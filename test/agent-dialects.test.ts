@@ -182,12 +182,27 @@ describe('a lost answer of a vending machine that answers once', () => {
     await status.exited
     expect(status.stdout).toMatch(/^unanswered +a request of .*; it may have been granted$/m)
 
-    // What the operator was told to do.
+    // What the operator was told to do, while the agent runs and waits.
+    fs.writeFileSync(
+      path.join(directory, 'agent.toml'),
+      [
+        `url = "https://localhost:${port}"`,
+        'pins = "pin.pem"',
+        'dialect = "iot-atlas"',
+        `serial = "${deviceSerial}"`,
+        'token_file = "token"',
+        'state_directory = "state"',
+      ].join('\n'),
+    )
+    const agent = start(['run', '--config', 'agent.toml'], { cwd: directory })
+    expect(await agent.until('enroll.retry')).toMatchObject({ code: 'ERR_REPLY_LOST' })
+    expect(asked).toBe(1)
     world.things.clear()
     world.rows.get(deviceSerial)!.registered = 0
     losing = false
-    const third = await enroll('--again')
-    expect(third.code, third.stderr).toBe(0)
+    const again = start(['enroll', '--again', '--config', 'agent.toml'], { cwd: directory })
+    expect(await again.exited, again.stderr).toMatchObject({ code: 0 })
     expect(asked).toBe(2)
+    await agent.terminate()
   })
 })

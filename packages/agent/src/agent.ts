@@ -122,7 +122,8 @@ export async function runAgent(options: AgentOptions): Promise<void> {
             await settle(async () => {
               forgotten = false
               if (!store.current()) {
-                const attempted = await attempt(options.enrollment(errand.token), inHand, failed)
+                const decided = { ...inHand, again: errand.again ?? false }
+                const attempted = await attempt(options.enrollment(errand.token), decided, failed)
                 failed = attempted?.failed
                 if (attempted) throw attempted.error
               }
@@ -225,7 +226,11 @@ interface Attempted {
 /** One attempt to enroll; nothing when it succeeded. */
 async function attempt(
   { server, claim }: Enrollment,
-  options: AgentOptions & { readonly clock: Clock; readonly random: () => number },
+  options: AgentOptions & {
+    readonly clock: Clock
+    readonly random: () => number
+    readonly again?: boolean
+  },
   earlier: FailedAttempt | undefined,
 ): Promise<Attempted | undefined> {
   const { store, signal, log, clock, random } = options
@@ -234,6 +239,7 @@ async function attempt(
     await enroll(store, server, claim, {
       signal,
       clock,
+      again: options.again ?? false,
       log: (event) => {
         if (event.event !== 'enroll.retry') log(event)
       },

@@ -36,7 +36,9 @@ export function openAnswers(options: AnswersOptions): (request: Request) => unkn
         const { token } = request
         const given = token === undefined ? {} : { token }
         return errands.run(
-          inUse ? { do: 'renew', by: 'claim', ...given } : { do: 'enroll', ...given },
+          inUse
+            ? { do: 'renew', by: 'claim', ...given }
+            : { do: 'enroll', ...given, ...(request.again ? { again: true } : {}) },
         )
       }
       case 'renew':

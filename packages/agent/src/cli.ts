@@ -139,7 +139,7 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .option('--json', 'print the result as JSON')
     .addHelpText(
       'after',
-      '\nA running agent does it, in one attempt, by its own configuration and with the\ntoken given here, if one is. With --again, what is in use stays in use until the\nnew certificate has opened a session.\n\nExample:\n  certvend enroll --server https://vending.example.com --pin vending-ca.pem \\\n    --serial GW-0001 --token-file claim.token',
+      '\nA running agent does it, in one attempt, by its own configuration and with the\ntoken given here, if one is. With --again, what is in use stays in use until the\nnew certificate has opened a session. An old vending machine whose one answer was\nlost is asked once more by it, when that has been reset there.\n\nExample:\n  certvend enroll --server https://vending.example.com --pin vending-ca.pem \\\n    --serial GW-0001 --token-file claim.token',
     )
   add('run', 'enroll if needed, connect, and stay online', run, [...claim, ...place])
     .option('--once', 'until the first acknowledged publish')

@@ -5,8 +5,8 @@
 import { CertvendError } from '@certvend/client'
 
 export type Errand =
-  /** Ask now, with this token or the configured one. */
-  | { readonly do: 'enroll'; readonly token?: string }
+  /** Ask now, with this token or the configured one; `again`: also where a lost answer forbids it. */
+  | { readonly do: 'enroll'; readonly token?: string; readonly again?: true }
   /** A successor of the credential in use: by a claim, or by what is in use. */
   | { readonly do: 'renew'; readonly by: 'credential' }
   | { readonly do: 'renew'; readonly by: 'claim'; readonly token?: string }
