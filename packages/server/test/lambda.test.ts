@@ -142,6 +142,23 @@ describe.each(Object.entries(formats))('an event of %s', (_, eventOf) => {
   })
 })
 
+describe('the URL that the caller used', () => {
+  it('has the stage of a REST API in it, which two old vending machines may differ by', async () => {
+    const seen = async (stage: string) =>
+      (await echoed(restApiEvent({ path: '/old', query: 'a=1', stage }))).target
+    expect(await seen('LATEST')).toBe('/LATEST/old?a=1')
+    expect(await seen('Prod')).toBe('/Prod/old?a=1')
+  })
+
+  it('is the path alone where the context has none, or another one', async () => {
+    const event = restApiEvent({ path: '/old' })
+    for (const path of [undefined, 7, '/elsewhere']) {
+      const requestContext = { ...event.requestContext, path }
+      expect((await echoed({ ...event, requestContext })).target).toBe('/old')
+    }
+  })
+})
+
 describe('an event without a proxy integration', () => {
   const direct = createLambda(echo, {
     paths,

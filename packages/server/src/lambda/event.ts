@@ -73,10 +73,15 @@ function readFormat1(event: Fields, identity: Fields): Call | undefined {
   // Decoded once by API Gateway, so encoded again here.
   const sent = several.length > 0 ? several : pairs(queryStringParameters)
   const query = new URLSearchParams(sent).toString()
+  // Here the stage is left out of `path` and stands in the context's; a URL is known by both.
+  const { path: whole } = event.requestContext as Fields
+  const isOfOne =
+    typeof whole === 'string' && event.path.startsWith('/') && whole.endsWith(event.path)
+  const path = isOfOne ? whole : event.path
   const severalHeaders = pairs(event.multiValueHeaders)
   return {
     method: event.httpMethod,
-    target: event.path + (query && `?${query}`),
+    target: path + (query && `?${query}`),
     headers: severalHeaders.length > 0 ? severalHeaders : pairs(event.headers),
     body: readBody(event),
     remoteAddress: text(identity.sourceIp),
