@@ -264,26 +264,98 @@ describe.skipIf(missing)(`the deployed vending machine${missing}`, { timeout: 30
   })
 
   describe('for devices of older vending machines', () => {
-    const dialect = (name: string, serial: string, at: string): Promise<string> =>
+    const dialect = (
+      name: string,
+      serial: string,
+      url: string,
+      pins = 'pins.pem',
+    ): Promise<string> =>
       desk.must(
-        `certvend enroll --dialect ${name} --server "$VENDING_URL${at}" --pin pins.pem --serial ${serial} \
+        `certvend enroll --dialect ${name} --server "${url}" --pin ${pins} --serial ${serial} \
          --token-file ${serial}.token --endpoint localhost:${account.mqttPort} \
          --endpoint-anchors mqtt-anchors.pem --state-dir ./state-${serial} --once`,
       )
 
-    it('answers awslabs 2020 behind any stage, and IoT Atlas', async () => {
+    it('answers awslabs 2018 and 2020 below a stage each, and IoT Atlas', async () => {
       await desk.must(
         `aws cloudformation deploy --template-file dist/packaged.yaml --stack-name "$STACK" \
          --capabilities CAPABILITY_IAM --parameter-overrides Issuer=aws-iot EnableJitr=false \
-         Dialects=awslabs-2020,iot-atlas EnableShadow=true`,
+         Dialects=awslabs-2018=/LATEST,awslabs-2020=/Prod,iot-atlas EnableShadow=true`,
       )
       for (const [name, serial, prefix] of [
         ['awslabs-2020', 'OLD-0001', '/Prod'],
+        ['awslabs-2018', 'OLD-0003', '/LATEST'],
         ['iot-atlas', 'OLD-0002', ''],
       ] as const) {
         await addDevice(serial)
-        await dialect(name, serial, prefix)
+        await dialect(name, serial, `$VENDING_URL${prefix}`)
         await bringOnline(serial)
+      }
+    })
+
+    /** The function's own answer to what a mapping template makes of a request. */
+    async function invoke(event: unknown): Promise<unknown> {
+      fs.writeFileSync(at('event.json'), JSON.stringify(event))
+      await desk.must(
+        'aws lambda invoke --function-name "$(output VendFunctionArn)" --payload file://event.json answer.json',
+      )
+      return JSON.parse(fs.readFileSync(at('answer.json'), 'utf8'))
+    }
+
+    it('answers the events of integrations without proxy raw', async () => {
+      const token = async (serial: string) => {
+        await addDevice(serial)
+        return fs.readFileSync(at(`${serial}.token`), 'utf8').trim()
+      }
+      const first = await invoke({ serialNumber: 'OLD-0004', deviceToken: await token('OLD-0004') })
+      expect(first).toMatchObject({
+        certificatePem: expect.stringContaining('BEGIN CERTIFICATE'),
+        keyPair: { PrivateKey: expect.stringContaining('PRIVATE KEY') },
+      })
+      expect(first).not.toHaveProperty('statusCode')
+      const wrong = 'not-the-token-of-this-device'
+      expect(await invoke({ serialNumber: 'OLD-0004', deviceToken: wrong })).toBe('Access Deny!')
+      const second = { device_uid: 'OLD-0005', device_token: await token('OLD-0005') }
+      expect(await invoke(second)).toMatchObject({ statusCode: 200, status: 'SUCCESS' })
+      expect(await invoke({ ...second, device_token: wrong })).toMatchObject({ status: 'ERROR' })
+    })
+
+    it('stands behind the API that awslabs made in 2018, on its own host', async (context) => {
+      const template = JSON.stringify({
+        'application/json': `{"serialNumber": "$input.params('serialNumber')", "deviceToken": "$input.params('deviceToken')"}`,
+      })
+      fs.writeFileSync(at('mapping.json'), template)
+      const method = '--rest-api-id $API --resource-id $GETCERT --http-method GET'
+      const api = await desk.must(`
+        exec 3>&1 1>&2
+        API=$(aws apigateway create-rest-api --name old --query id --output text)
+        TOP=$(aws apigateway get-resources --rest-api-id $API --query 'items[0].id' --output text)
+        GETCERT=$(aws apigateway create-resource --rest-api-id $API --parent-id $TOP --path-part getcert --query id --output text)
+        aws apigateway put-method ${method} --authorization-type NONE
+        aws apigateway put-method-response ${method} --status-code 200
+        aws apigateway put-integration ${method} --type AWS --integration-http-method POST --request-templates file://mapping.json \
+          --uri "arn:aws:apigateway:$AWS_REGION:lambda:path/2015-03-31/functions/$(output VendFunctionArn)/invocations"
+        aws apigateway put-integration-response ${method} --status-code 200
+        aws apigateway create-deployment --rest-api-id $API --stage-name LATEST
+        ACCOUNT=$(aws sts get-caller-identity --query Account --output text) OLD_API=$API
+        ${blocksOf('Devices of an older vending machine').join('')}
+        echo $API >&3`)
+      const host = `${api}.execute-api.localhost:${new URL(account.url!).port}`
+      const old = await openTlsFront(new URL(account.url!), host)
+      try {
+        fs.writeFileSync(at('old-pins.pem'), old.pin)
+        const url = `${old.url}/LATEST/getcert?serialNumber=OLD-0006&deviceToken=wrong`
+        const refused = JSON.parse(await desk.must(`curl -sS --cacert old-pins.pem "${url}"`))
+        context.skip(
+          refused?.statusCode !== undefined,
+          'this MiniStack gives a function without proxy integration the event of one with it',
+        )
+        expect(refused).toBe('Access Deny!')
+        await addDevice('OLD-0006')
+        await dialect('awslabs-2018', 'OLD-0006', `${old.url}/LATEST`, 'old-pins.pem')
+        await bringOnline('OLD-0006')
+      } finally {
+        await old.close()
       }
     })
 
