@@ -192,8 +192,10 @@ function hold(store: CredentialStore, log: Log): void {
   try {
     store.lock()
   } catch (error) {
-    // A disk gone read-only does not take a gateway offline that has its credential.
-    if (!isCertvendError(error, 'ERR_STORE_UNWRITABLE') || !store.current()) throw error
+    // A disk gone read-only does not take a gateway offline that has its credential. But what is
+    // another user's, who may be running, too, is not ours to go online with.
+    const isDisk = isCertvendError(error, 'ERR_STORE_UNWRITABLE') && error.cause !== undefined
+    if (!isDisk || !store.current()) throw error
     log({ event: 'store.unwritable', ...loggedFailure(error) })
   }
   for (const message of store.mended) log({ event: 'store.mended', message })

@@ -41,6 +41,23 @@ const mqttKeys = {
       v.maxLength(256, 'IoT Core takes topics of at most 256 characters'),
     ),
   ),
+  /** Seconds between heartbeats; 0 for none. */
+  heartbeat: v.optional(
+    v.pipe(
+      v.number('expected a number of seconds'),
+      v.integer('expected whole seconds'),
+      v.check((value) => value === 0 || value >= 10, 'must be 10 seconds or more, or 0 for none'),
+      v.maxValue(86_400, 'must be 86400 seconds or less'),
+    ),
+  ),
+  heartbeat_topic: v.optional(
+    v.pipe(
+      v.string('expected a string'),
+      v.nonEmpty('must not be empty; heartbeat = 0 sends none'),
+      v.check((topic) => !/[+#\0]/.test(topic), 'a topic to publish to holds no + or #'),
+      v.maxLength(256, 'IoT Core takes topics of at most 256 characters'),
+    ),
+  ),
   /** Whether the server keeps the last status for later subscribers. */
   retain_status: v.optional(flag),
 }
@@ -78,6 +95,7 @@ const keys = {
   token_file: v.optional(text),
   ...dialectKeys,
   state_directory: v.optional(text),
+  metrics_file: v.optional(v.string('expected a string')),
   mqtt: v.optional(v.strictObject(mqttKeys, 'expected a table')),
   consumers: v.optional(ConsumersTable),
 }
@@ -97,6 +115,10 @@ export interface MqttSettings {
   readonly statusTopic?: string
   /** Default false: IoT Core closes on a retained message unless the policy allows it. */
   readonly retainStatus?: boolean
+  /** Default 0: no heartbeats. */
+  readonly heartbeatSeconds?: number
+  /** `{thingName}` stands for the thing name. Default `certvend/{thingName}/heartbeat`. */
+  readonly heartbeatTopic?: string
 }
 
 /** What `agent.toml` says; file names are absolute, taken relative to the file's own directory. */
@@ -107,6 +129,7 @@ export interface Config {
   readonly tokenFile?: Sourced
   readonly dialect?: DialectSettings
   readonly stateDirectory?: Sourced
+  readonly metricsFile?: Sourced
   readonly mqtt: MqttSettings
   /** In their order. */
   readonly consumers?: readonly ConsumerSettings[]
@@ -141,7 +164,16 @@ export function parseConfig(content: string, file: string): Config {
   }
   const result = v.safeParse(File, table)
   if (!result.success) throw refuse(result.issues[0], content, file)
-  const { url, pins, serial, token_file, state_directory, mqtt = {}, consumers } = result.output
+  const {
+    url,
+    pins,
+    serial,
+    token_file,
+    state_directory,
+    metrics_file,
+    mqtt = {},
+    consumers,
+  } = result.output
   const directory = path.dirname(path.resolve(file))
   const at = (key: string): string => place(content, file, [key])
   const sourced = (key: string, value: string): Sourced => ({ value, from: at(key) })
@@ -156,10 +188,20 @@ export function parseConfig(content: string, file: string): Config {
     ...(state_directory === undefined
       ? {}
       : { stateDirectory: located('state_directory', state_directory) }),
+    ...(metrics_file === undefined
+      ? {}
+      : {
+          metricsFile:
+            metrics_file === ''
+              ? sourced('metrics_file', '')
+              : located('metrics_file', metrics_file),
+        }),
     mqtt: {
       ...(mqtt.keep_alive === undefined ? {} : { keepAliveSeconds: mqtt.keep_alive }),
       ...(mqtt.status_topic === undefined ? {} : { statusTopic: mqtt.status_topic }),
       ...(mqtt.retain_status === undefined ? {} : { retainStatus: mqtt.retain_status }),
+      ...(mqtt.heartbeat === undefined ? {} : { heartbeatSeconds: mqtt.heartbeat }),
+      ...(mqtt.heartbeat_topic === undefined ? {} : { heartbeatTopic: mqtt.heartbeat_topic }),
     },
     ...(consumers === undefined
       ? {}

@@ -37,6 +37,8 @@ export type LogEvent =
   | { readonly event: 'server.plain'; readonly host: string }
   /** `certvend status` cannot ask this daemon; all else works. */
   | { readonly event: 'socket.unusable'; readonly message: string }
+  /** The metrics file cannot be written; all else works. */
+  | { readonly event: 'metrics.unwritable'; readonly message: string }
   | { readonly event: 'config.reloaded' }
   /** What was read on SIGHUP cannot be used; what was read before still holds. */
   | { readonly event: 'config.refused'; readonly message: string }

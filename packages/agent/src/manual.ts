@@ -64,11 +64,26 @@ export const configKeys: readonly (readonly [key: string, value: string, meaning
     '"DIRECTORY"',
     'Where key and certificate are kept. Default: $STATE_DIRECTORY, which systemd sets, else /var/lib/certvend.',
   ],
+  [
+    'metrics_file',
+    '"FILE"',
+    'Where a Prometheus text file is kept; an empty name for nowhere. Default: metrics.prom in $RUNTIME_DIRECTORY, which systemd sets, so /run/certvend/metrics.prom; else nowhere.',
+  ],
   ['mqtt.keep_alive', 'SECONDS', 'Between signs of life, 30 to 1200. Default 60.'],
   [
     'mqtt.status_topic',
     '"TOPIC"',
     'Where online and offline are published; {thingName} stands for the thing name, and an empty topic for nowhere. Default certvend/{thingName}/status.',
+  ],
+  [
+    'mqtt.heartbeat',
+    'SECONDS',
+    'Between heartbeats with facts about the health of this machine, 10 to 86400. Default 0: none.',
+  ],
+  [
+    'mqtt.heartbeat_topic',
+    '"TOPIC"',
+    'Where they are published. Default certvend/{thingName}/heartbeat; the policy must allow it.',
   ],
   [
     'mqtt.retain_status',
@@ -210,6 +225,7 @@ export function commandPage(root: Command, edition: Edition): string {
           '/run/certvend/query.sock',
           'Answers certvend status and aws-credentials, for the group certvend.',
         ],
+        ['/run/certvend/metrics.prom', 'A Prometheus text file, for node_exporter.'],
         ['/run/certvend-consumers/consumers.json', 'What handing the identity on came to.'],
         [
           '/run/certvend/control.sock',

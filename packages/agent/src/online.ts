@@ -9,6 +9,7 @@ import {
   type Transport,
 } from '@certvend/client'
 import type { MqttSettings } from './config.ts'
+import { beat } from './heartbeat.ts'
 import { type Log, loggedFailure, loggedWait } from './log.ts'
 import { type Presence, presenceOf } from './presence.ts'
 import { watchSuccession } from './succession.ts'
@@ -80,8 +81,23 @@ export async function keepOnline(store: CredentialStore, options: OnlineOptions)
       announcing ??= announce(opened, presence, options).finally(() => {
         announcing = undefined
       })
-      const ended = opened.ended.then(() => false)
-      const enough = Promise.race([ended, once ? announcing : announcing.then(() => ended)])
+      const over = new AbortController()
+      const ended = opened.ended.then(() => {
+        over.abort()
+        return false
+      })
+      const beating = beat(opened, store.current(), {
+        mqtt,
+        clock,
+        log,
+        stateDirectory: store.directory,
+        signal: over.signal,
+      }).then(() => ended) // a defect of it is seen
+      const enough = Promise.race([
+        ended,
+        beating,
+        once ? announcing : announcing.then(() => ended),
+      ])
       const done = await unlessAborted(enough, signal)
       if (done === false) continue
       await takeLeave(opened, presence, options)

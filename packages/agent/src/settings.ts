@@ -32,6 +32,8 @@ export interface Settings {
   readonly stateDirectory: string
   /** Where the daemon's sockets are; absolute. */
   readonly socketDirectory: string
+  /** Absolute; absent for none. */
+  readonly metricsFile?: string
   /** The configuration file that was read, if any. */
   readonly configFile?: string
   readonly url?: Sourced
@@ -99,6 +101,7 @@ export async function resolveSettings(
   const runtime = environment.RUNTIME_DIRECTORY?.split(':')[0]
   return {
     stateDirectory,
+    ...metricsPlace(config.metricsFile?.value, runtime),
     socketDirectory: runtime ?? (stateDirectory === places.state ? places.run : stateDirectory),
     ...(configFile === undefined ? {} : { configFile }),
     ...(url === undefined ? {} : { url }),
@@ -109,6 +112,12 @@ export async function resolveSettings(
     mqtt: config.mqtt,
     consumers: config.consumers ?? [],
   }
+}
+
+/** In the runtime directory, which is memory, unless a file was named; nowhere where that is empty. */
+function metricsPlace(named: string | undefined, runtime: string | undefined) {
+  const file = named ?? (runtime === undefined ? '' : path.join(runtime, 'metrics.prom'))
+  return file === '' ? {} : { metricsFile: file }
 }
 
 async function ownStateDirectory(environment: NodeJS.ProcessEnv): Promise<string> {

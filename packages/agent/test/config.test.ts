@@ -63,7 +63,7 @@ describe('agent.toml', () => {
     ['mqtt.keepalive = 60', ':1: unknown key "mqtt.keepalive" / did you mean "mqtt.keep_alive"?'],
     [
       'colour = "red"',
-      ':1: unknown key "colour" / the keys are url, pins, serial, token_file, dialect, endpoint, endpoint_anchors, thing_name, salt_file, token_formula, authorization_scheme, state_directory, mqtt, consumers',
+      ':1: unknown key "colour" / the keys are url, pins, serial, token_file, dialect, endpoint, endpoint_anchors, thing_name, salt_file, token_formula, authorization_scheme, state_directory, metrics_file, mqtt, consumers',
     ],
     ['url = 3', ':1: url: expected a string'],
     ['url = ""', ':1: url: must not be empty'],

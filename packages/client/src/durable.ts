@@ -163,6 +163,27 @@ export function createDirectory(directory: string, files: readonly NewFile[]): v
   syncDirectory(path.dirname(directory))
 }
 
+/**
+ * Replaces a file that everybody may read (0644), as a whole but not durably: for what is true now and
+ * worthless after a power cut.
+ */
+export function publishFile(target: string, data: string): void {
+  replace(target, (temporary) =>
+    step('write', target, () => {
+      const descriptor = fs.openSync(temporary, 'wx', 0o644)
+      try {
+        fs.fchmodSync(descriptor, 0o644) // whatever the umask
+        fs.writeFileSync(descriptor, data)
+      } catch (error) {
+        fs.rmSync(temporary, { force: true })
+        throw error
+      } finally {
+        fs.closeSync(descriptor)
+      }
+    }),
+  )
+}
+
 /** Points a symbolic link elsewhere, atomically; durable once the directory is synced. */
 export function replaceLink(target: string, destination: string): void {
   replace(target, (temporary) => step('link', target, () => fs.symlinkSync(destination, temporary)))

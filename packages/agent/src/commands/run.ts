@@ -18,6 +18,7 @@ import { openRecorder, type Recorder } from '../journal.ts'
 import { openJournal } from '../journal-file.ts'
 import { watchLive } from '../live.ts'
 import { type Log, openLog } from '../log.ts'
+import { keepMetrics, metricsText } from '../metrics.ts'
 import { openNotify } from '../notify.ts'
 import { proxyPlace } from '../proxy.ts'
 import { type Flags, resolveSettings, type Settings } from '../settings.ts'
@@ -50,10 +51,12 @@ export async function run(
     const json = flags.json === true || !terminal.interactive
     const write = openLog((line) => terminal.out(line), { json, clock })
     let recorder: Recorder | undefined
+    let measure: (() => void) | undefined
     const log: Log = (event) => {
       write(event)
       live.log(event)
       recorder?.log(event)
+      measure?.()
       if (event.event === 'forget.done') recorder = undefined // what it knows is forgotten, too
     }
     const { stateDirectory } = settings
@@ -97,6 +100,13 @@ export async function run(
         ...issuedAtOf(store),
         bootedAt: new Date(clock.now().getTime() - uptime() * 1000),
       })
+    }
+    const { metricsFile } = settings
+    if (metricsFile !== undefined) {
+      const keep = keepMetrics(metricsFile, ({ message }) =>
+        write({ event: 'metrics.unwritable', message }),
+      )
+      measure = () => keep(metricsText(live.document(), store.current()))
     }
     const errands = openErrands()
     const answer = openAnswers({
