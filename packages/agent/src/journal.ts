@@ -79,6 +79,7 @@ export function openRecorder(journal: Journal, options: RecorderOptions): Record
   let addressesThen: readonly string[] | undefined
   let open: Episode | undefined
   let written = false
+  let connected = false
 
   function look(): void {
     const monotonic = monotonicMs()
@@ -157,18 +158,27 @@ export function openRecorder(journal: Journal, options: RecorderOptions): Record
   function take(event: LogEvent): void {
     switch (event.event) {
       case 'session.open':
+        connected = true
         succeeded()
         break
+      case 'session.closed':
+        connected = false
+        break
       case 'session.lost':
+        connected = false
         if (worked) worked.until ??= clock.now().toISOString()
         failed(event)
         break
       case 'session.retry':
-      case 'enroll.retry':
-      case 'store.unwritable':
         failed(event)
         break
+      // Another certificate may be asked for while the present one is online; that is no outage.
+      case 'enroll.retry':
+      case 'store.unwritable':
+        if (!connected) failed(event)
+        break
       case 'claim.unusable':
+        if (connected) break
         failed({
           code: 'ERR_CONFIGURATION',
           remedy: 'operator',

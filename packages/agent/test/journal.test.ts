@@ -322,6 +322,15 @@ describe('an episode', () => {
     )
   })
 
+  it('is none, while a session is open, when only another certificate is refused', () => {
+    const gateway = makeGateway()
+    gateway.say(opened, { ...retry, event: 'enroll.retry' } as LogEvent)
+    gateway.say({ event: 'claim.unusable', message: 'agent.toml:1: no pin' })
+    expect(gateway.last()).toBeUndefined()
+    gateway.say({ event: 'session.closed' }, { ...retry, event: 'enroll.retry' } as LogEvent)
+    expect(gateway.last()).toMatchObject({ attempts: 1 })
+  })
+
   it('remembers what it was before, when the reason changes', () => {
     const gateway = makeGateway()
     gateway.say(opened, lost, retry, failing('session.retry', 'ERR_SERVER_UNTRUSTED', 'operator'))
