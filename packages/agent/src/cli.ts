@@ -128,7 +128,7 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .option('--replace', 'an agent.toml that is there')
     .addHelpText(
       'after',
-      '\nAsks for the URL, the pin, the serial and the token, and goes to the vending machine\nwith each answer, spending nothing: the token is not sent. Shows the fingerprint of\nthe CA that it is about to pin; without a file it shows the CA that the server sends,\nto be compared with the operator’s. Writes vending-ca.pem, claim.token (mode 0600)\nand, last, agent.toml, to /etc/certvend or beside --config.\n\nIn a pipe it asks nothing, and wants --server, --pin and --token-file.\n\nExample:\n  certvend init --config ./agent.toml',
+      '\nAsks for the URL, the pin, the serial and the token, and tries each answer,\nspending nothing: the token is not sent. Shows the fingerprint of the CA that it\nis about to pin; without a file it shows the CA that the server sends, to be\ncompared with the operator’s. Writes vending-ca.pem, claim.token (mode 0600)\nand, last, agent.toml, to /etc/certvend or beside --config.\n\nIn a pipe it asks nothing, and wants --server, --pin and --token-file.\n\nExample:\n  certvend init --config ./agent.toml',
     )
   add('enroll', "get this device's certificate; if it has one, only say so", enroll, [
     ...claim,
@@ -139,7 +139,7 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .option('--json', 'print the result as JSON')
     .addHelpText(
       'after',
-      '\nA running agent does it, in one attempt, by its own configuration and with the\ntoken given here, if one is. With --again, what is in use stays in use until the\nnew certificate has opened a session. An old vending machine whose one answer was\nlost is asked once more by it, when that has been reset there.\n\nExample:\n  certvend enroll --server https://vending.example.com --pin vending-ca.pem \\\n    --serial GW-0001 --token-file claim.token',
+      '\nA running agent does it, in one attempt, by its own configuration and with the\ntoken given here, if one is. With --again, what is in use stays in use until the\nnew certificate has opened a session. An old vending machine whose one answer\nwas lost is asked once more by it, when that has been reset there.\n\nExample:\n  certvend enroll --server https://vending.example.com --pin vending-ca.pem \\\n    --serial GW-0001 --token-file claim.token',
     )
   add('run', 'enroll if needed, connect, and stay online', run, [...claim, ...place])
     .option('--once', 'until the first acknowledged publish')
@@ -183,13 +183,13 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .option('--json', 'print the diagnosis as JSON')
     .addHelpText(
       'after',
-      '\nChecks clock, settings, state directory, disk, names, routes, proxy, TLS and pins of\nboth servers, the broker and the running agent, in half a minute at most. It sends\nno token, asks for no certificate, and leaves a running agent its connection; where\nnone runs it connects once as this device. Exit code 0: healthy; 1: passes by\nitself; 2: usage or configuration; 3: a person must act.\n\nExample:\n  certvend doctor --json | jq -r .cause',
+      '\nChecks clock, settings, state directory, disk, names, routes, proxy, TLS and\npins of both servers, the broker and the running agent, in half a minute at\nmost. It sends no token, asks for no certificate, and leaves a running agent its\nconnection; where none runs it connects once as this device. Exit code 0:\nhealthy; 1: passes by itself; 2: usage or configuration; 3: a person must act.\n\nExample:\n  certvend doctor --json | jq -r .cause',
     )
   add('explain', 'the last failure in one sentence, and what it rests on', explain, place)
     .option('--json', 'print the explanation as JSON')
     .addHelpText(
       'after',
-      '\nSince when, what was so before, and what else happened then: a jump of the clock,\nanother network, a new version, a restart. Asks the running agent, else reads its\njournal in the state directory, which is written only when something fails.\n\nExample:\n  certvend explain --json | jq -r .sentence',
+      '\nSince when, what was so before, and what else happened then: a jump of the\nclock, another network, a new version, a restart. Asks the running agent, else\nreads its journal in the state directory, written only when something fails.\n\nExample:\n  certvend explain --json | jq -r .sentence',
     )
   add('reload', 'let the running agent read its configuration again', reload, place).addHelpText(
     'after',

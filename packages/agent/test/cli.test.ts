@@ -85,7 +85,7 @@ Exit codes:
 `)
   })
 
-  it.each(['enroll', 'run', 'renew', 'forget', 'status'])(
+  it.each(['init', 'enroll', 'run', 'renew', 'forget', 'status', 'doctor', 'explain'])(
     'shows help for %s, with an example',
     async (command) => {
       const { code, stdout, stderr } = await certvend([command, '--help'], {
