@@ -3,7 +3,9 @@
  * undici, and what one pinned HTTPS request costs, each in a process of its own against a lab in
  * another. Runs alternate, so the ratios hold even when the machine's speed drifts.
  *
- * `--pairs <n>` (15 by default), `--json`.
+ * Last, what an agent costs that is online while nothing happens.
+ *
+ * `--pairs <n>` (15 by default), `--idle-seconds <n>` (60 by default), `--json`.
  */
 import { spawn } from 'node:child_process'
 import fs from 'node:fs'
@@ -11,14 +13,22 @@ import { cpus, tmpdir } from 'node:os'
 import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { parseArgs } from 'node:util'
+import { cannotIdle, measureIdle } from './idle.ts'
 import { cleanEnvironment, measure, programPath, ratios, summary, type Usage } from './measure.ts'
 import { type Report, render } from './report.ts'
 
 const { values } = parseArgs({
-  options: { pairs: { type: 'string', default: '15' }, json: { type: 'boolean', default: false } },
+  options: {
+    pairs: { type: 'string', default: '15' },
+    'idle-seconds': { type: 'string', default: '60' },
+    json: { type: 'boolean', default: false },
+  },
 })
 const pairs = Number(values.pairs)
 if (!Number.isInteger(pairs) || pairs < 1) throw new RangeError('--pairs takes a whole number')
+
+const seconds = Number(values['idle-seconds'])
+if (!(seconds > 0)) throw new RangeError('--idle-seconds takes a number above 0')
 
 const say = (text: string): void => {
   if (!values.json) process.stderr.write(`${text}\n`)
@@ -57,7 +67,7 @@ async function alternate<K extends string>(
 }
 
 const folder = fs.mkdtempSync(path.join(fs.realpathSync(tmpdir()), 'certvend-bench-'))
-const lab = await startLab(2 * (pairs + 1))
+const lab = await startLab(2 * (pairs + 1) + 1)
 try {
   const { vendingUrl, pins, devices } = lab
   const programs = ['ours', 'plain'] as const
@@ -78,6 +88,15 @@ try {
   const requests = await alternate(rounds, ways, (way) =>
     measure('request', { way, vendingUrl, pins }),
   )
+  say(`${seconds} s online …`)
+  const skipped = cannotIdle()
+  const idle = skipped
+    ? { skipped }
+    : await measureIdle({
+        ...(devices.at(-1) as (typeof devices)[number]),
+        ...{ vendingUrl, pins, seconds },
+        directory: path.join(folder, 'idle'),
+      })
   const report: Report = {
     node: process.version,
     machine: `${process.platform} ${process.arch}, ${cpus().length} × ${cpus()[0]?.model ?? '?'}`,
@@ -94,6 +113,7 @@ try {
         { usage: summary(requests[way]), ratio: ratios(requests[way], requests.node) },
       ]),
     ),
+    idle,
   }
   process.stdout.write(values.json ? `${JSON.stringify(report, undefined, 2)}\n` : render(report))
 } finally {

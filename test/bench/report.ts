@@ -1,4 +1,5 @@
 /** The bench's figures as a page for people. */
+import type { Idle } from './idle.ts'
 import type { Spread, Summary } from './measure.ts'
 
 export interface Report {
@@ -11,6 +12,8 @@ export interface Report {
   >
   /** By way of sending; ratios are to `node`. */
   readonly requests: Readonly<Record<string, { readonly usage: Summary; readonly ratio: Summary }>>
+  /** An agent online, or why it was not measured. */
+  readonly idle: Idle | { readonly skipped: string }
 }
 
 const ms = ({ median }: Spread): string => `${median.toFixed(0)} ms`
@@ -40,7 +43,21 @@ function table(rows: readonly (readonly string[])[]): string {
     .join('\n')
 }
 
-export function render({ node, machine, pairs, boots, requests }: Report): string {
+function idleRows(idle: Report['idle']): readonly (readonly string[])[] {
+  if ('skipped' in idle) return [['an agent online: not measured', idle.skipped]]
+  const { cpuSecondsADay, childSecondsADay, wakeUpsAnHour, writtenBytes, changed, logged } = idle
+  const files = changed.length === 0 ? 'no file changed' : changed.join(', ')
+  return [
+    [`an agent online, by ${idle.seconds} s of it`, ''],
+    ['  CPU a day', `${cpuSecondsADay.toFixed(1)} s`],
+    ['  CPU a day of its children', `${childSecondsADay.toFixed(1)} s`],
+    ['  wake-ups an hour, all threads', wakeUpsAnHour.toFixed(0)],
+    ['  written to disk', `${writtenBytes} bytes, ${files}`],
+    ['  lines of log', String(logged)],
+  ]
+}
+
+export function render({ node, machine, pairs, boots, requests, idle }: Report): string {
   const bootRows = Object.entries(boots).flatMap(([name, { ours, plain, ratio }]) => [
     [`${name} boot`, 'Certvend', 'by hand', 'ratio'],
     ['  to the acknowledgement', ms(ours.wallMs), ms(plain.wallMs), times(ratio.wallMs)],
@@ -59,6 +76,8 @@ Node ${node}, ${machine}. Whole processes; medians of ${pairs}, ratios within pa
 ${table(bootRows)}
 
 ${table([['one pinned HTTPS request', 'CPU', 'peak memory', 'CPU ÷ node:https'], ...requestRows])}
+
+${table(idleRows(idle))}
 
 By hand: mqtt and undici imported whole, nothing synced to disk, judged or repeated.
 On Node 20, V8 optimises undici's WebAssembly at once; Certvend holds it to the baseline compiler.

@@ -1,5 +1,6 @@
 /** `certvend forget`: factory reset. The vending machine revokes the certificate, and nothing of it stays here. */
-import { existsSync } from 'node:fs'
+import { spawnSync } from 'node:child_process'
+import { existsSync, statSync } from 'node:fs'
 import {
   type Credential,
   eraseStore,
@@ -15,7 +16,11 @@ import { type Flags, resolveSettings, type Settings } from '../settings.ts'
 import { ask, resultOf } from '../socket.ts'
 import type { Terminal } from '../terminal.ts'
 
-export async function forget(flags: Flags, terminal: Terminal): Promise<ExitCode> {
+export async function forget(
+  flags: Flags,
+  terminal: Terminal,
+  environment: NodeJS.ProcessEnv = process.env,
+): Promise<ExitCode> {
   const settings = await resolveSettings(flags)
   const { stateDirectory, socketDirectory, tokenFile } = settings
   const credential = await stored(stateDirectory)
@@ -35,6 +40,7 @@ export async function forget(flags: Flags, terminal: Terminal): Promise<ExitCode
     }
   }
   const answer = await ask(socketDirectory, 'control', { do: 'forget' }, longestMs)
+  if (!answer && isForeign(stateDirectory, environment)) return again(environment)
   const forgotten = answer
     ? (resultOf(answer) as Forgotten)
     : await forgetHere(settings, credential)
@@ -42,6 +48,22 @@ export async function forget(flags: Flags, terminal: Terminal): Promise<ExitCode
   if (tokenFile && existsSync(tokenFile.value))
     terminal.warn(`the token file ${tokenFile.value} is yours and was left`, 'remove it yourself')
   return 0
+}
+
+/** Whether root must become another user, which Node refuses while it may use io_uring (CVE-2024-22017). */
+const isForeign = (stateDirectory: string, environment: NodeJS.ProcessEnv): boolean =>
+  process.getuid?.() === 0 &&
+  environment.UV_USE_IO_URING !== '0' &&
+  (statSync(stateDirectory, { throwIfNoEntry: false })?.uid ?? 0) !== 0
+
+/** The same command without it; what was asked is answered. */
+function again(environment: NodeJS.ProcessEnv): ExitCode {
+  const [script = '', ...argv] = process.argv.slice(1)
+  const { status } = spawnSync(process.execPath, [script, ...argv, '--yes'], {
+    stdio: 'inherit',
+    env: { ...environment, UV_USE_IO_URING: '0' },
+  })
+  return (status ?? 1) as ExitCode
 }
 
 /** A store that cannot be read is erased all the same. */
