@@ -300,7 +300,7 @@ export async function service(
   await step('removal stops it and keeps the credential; purge leaves nothing', async () => {
     await shell('dpkg --remove certvend')
     await shell('test -d /var/lib/private/certvend/generations')
-    await shell('! pgrep -f share/certvend')
+    await shell('! pgrep -f "[s]hare/certvend"')
     await shell('dpkg --purge certvend')
     const left = await shell(
       'find / -xdev \\( -name "*certvend*" -o -name private-key.pem \\) -not -path "/proc/*" -not -path "/root/*" -not -path "/var/log/*" 2>/dev/null',
