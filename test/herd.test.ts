@@ -76,6 +76,7 @@ async function returns(outageSeconds: number): Promise<number[]> {
       clock,
       random,
       transport,
+      network: () => 'one that does not change',
       signal: stop.signal,
     }));
   })

@@ -17,9 +17,9 @@ import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type Lab, startLab } from '@certvend/server/lab'
 import { handingOn } from './handing-on.ts'
+import { hardships } from './hardships.ts'
 import { baseSystem, buildMachine, host, hostAddress, type Machine } from './machine.ts'
 import { firstBoot, foreignSystem, missingEmulator, processors } from './processors.ts'
-import { service } from './service.ts'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
 const say = (line: string): void => void process.stdout.write(`${line}\n`)
@@ -113,7 +113,7 @@ async function main(): Promise<void> {
       await otherProcessors(cache, directory, packages[1] ?? '')
       machine = await buildMachine(base, path.join(directory, 'service'))
       lab = await startLab({ address: hostAddress })
-      await service(machine, lab, { packages, previous, report: { step, holds, say } })
+      await hardships(machine, lab, { packages, previous, report: { step, holds, say } })
       await machine.destroy()
       machine = undefined
     }

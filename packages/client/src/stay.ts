@@ -6,7 +6,7 @@
  * to a cap. Only a connection that lasted resets it, so that neither a flapping broker nor
  * another holder of the same client id makes a storm.
  */
-import { type Clock, systemClock } from './clock.ts'
+import { systemClock } from './clock.ts'
 import type { Credential } from './credential.ts'
 import { CertvendError } from './errors.ts'
 import { networkFingerprint } from './network.ts'
@@ -22,6 +22,8 @@ export interface StayOptions extends Omit<SessionOptions, 'outbox'> {
   readonly spreadMs?: number
   /** Uniform in [0, 1). Default `Math.random`. */
   readonly random?: () => number
+  /** Which network this device is in, as a text; a wait ends early when it changes. Default: its addresses. */
+  readonly network?: () => string
   /** Told before each wait. */
   readonly onRetry?: (retry: { error: CertvendError; waitMs: number }) => void
 }
@@ -95,6 +97,7 @@ async function keepConnected(
   onOpen: (session: Session) => void,
 ): Promise<void> {
   const { clock = systemClock, random = Math.random, signal, spreadMs = 15_000 } = options
+  const { network = networkFingerprint } = options
   const backoff = options.backoff ?? { baseMs: 1000, capMs: 5 * 60_000 }
   const outbox: Outbox = new Map()
   const wait = windows(backoff, random)
@@ -137,7 +140,7 @@ async function keepConnected(
       const leastMs = failure.code === 'ERR_SESSION_REFUSED' ? refusedMs : 0
       const waitMs = leastMs + wait.next(established ? spreadMs : backoff.baseMs)
       options.onRetry?.({ error: failure, waitMs })
-      await waitUnlessMoved(waitMs, { clock, random, signal })
+      await waitUnlessMoved(waitMs, { clock, random, signal, network })
     }
   } catch (error) {
     if (!signal.aborted) throw error
@@ -175,12 +178,19 @@ function windows({ capMs }: Backoff, random: () => number) {
 /** Waits, but not through a change of network: what was unreachable may be reachable now. */
 async function waitUnlessMoved(
   ms: number,
-  { clock, random, signal }: { clock: Clock; random: () => number; signal: AbortSignal },
+  {
+    clock,
+    random,
+    signal,
+    network,
+  }: Required<Pick<StayOptions, 'clock' | 'random' | 'network'>> & {
+    readonly signal: AbortSignal
+  },
 ): Promise<void> {
   if (ms <= lookMs) return clock.wait(ms, signal)
-  const before = networkFingerprint()
+  const before = network()
   for (let left = ms; left > 0; left -= lookMs) {
-    if (left < ms && networkFingerprint() !== before)
+    if (left < ms && network() !== before)
       return clock.wait(Math.min(left, random() * soonMs), signal)
     await clock.wait(Math.min(left, lookMs), signal)
   }

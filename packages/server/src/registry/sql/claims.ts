@@ -45,18 +45,30 @@ export function createClaims(engine: Engine, rows: Rows): Pick<Registry, 'reserv
       : { outcome: 'issued', device: toDevice(row), certificate: certificate! }
   }
 
-  function* judgeKey({ publicKey, deviceSerial }: Question): Work<ClaimRefusal | undefined> {
+  /** Why the device may not have this key. One that nobody holds is the device's from here on. */
+  function* takeKey(
+    { publicKey, deviceSerial }: Question,
+    late: ClaimRefusal | undefined,
+  ): Work<ClaimRefusal | undefined> {
     const holder = yield* get(
       `SELECT device_serial FROM ${publicKeys} WHERE public_key = :publicKey`,
       { publicKey },
     )
-    if (!holder) return undefined
+    if (!holder) {
+      if (late) return late
+      // Looked at once: somebody who takes it meanwhile makes this collide, and be done again.
+      yield* run(
+        `INSERT INTO ${publicKeys} (public_key, device_serial) VALUES (:publicKey, :deviceSerial)`,
+        { publicKey, deviceSerial },
+      )
+      return undefined
+    }
     if (holder.device_serial !== deviceSerial) return 'key-conflict'
     const revoked = yield* get(
       `SELECT 1 FROM ${certificates} WHERE public_key = :publicKey AND status = 'REVOKED'`,
       { publicKey },
     )
-    return revoked && 'key-revoked'
+    return revoked ? 'key-revoked' : late
   }
 
   const asked = (row: Row | undefined, question: Question): Question =>
@@ -88,19 +100,8 @@ export function createClaims(engine: Engine, rows: Rows): Pick<Registry, 'reserv
       )
       return reserved(yield* changed(deviceSerial))
     }
-    const reason = (yield* judgeKey(question)) ?? judged.late
+    const reason = yield* takeKey(question, judged.late)
     if (reason) return yield* refuse(reason, question)
-    const holder = yield* get(`SELECT 1 FROM ${publicKeys} WHERE public_key = :publicKey`, {
-      publicKey,
-    })
-    if (!holder)
-      yield* run(
-        `INSERT INTO ${publicKeys} (public_key, device_serial) VALUES (:publicKey, :deviceSerial)`,
-        {
-          publicKey,
-          deviceSerial,
-        },
-      )
     const next = renews
       ? `, ${column('claim_number')} = ${column('claim_number')} + 1,
          ${column('claim_open_until')} = NULL, ${column('claim_certificates')} = 0,

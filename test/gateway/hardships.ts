@@ -18,7 +18,7 @@ export interface Packages {
 
 const online = 'certvend status --check >/dev/null'
 
-export async function service(
+export async function hardships(
   machine: Machine,
   lab: Lab,
   { packages, previous, report }: Packages,
