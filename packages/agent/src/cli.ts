@@ -3,7 +3,7 @@ import { Command, CommanderError, Option } from 'commander'
 import { type AwsFlags, awsCredentials } from './commands/aws-credentials.ts'
 import { configCheck } from './commands/config.ts'
 import { enroll } from './commands/enroll.ts'
-import { forget } from './commands/forget.ts'
+import { eraseHereErrand, eraseInPlace, forget } from './commands/forget.ts'
 import { importTokenFrom } from './commands/import-token.ts'
 import { probe } from './commands/probe.ts'
 import { reload } from './commands/reload.ts'
@@ -290,6 +290,7 @@ export async function main(
     code = settled
   })
   try {
+    if (argv[0] === eraseHereErrand) return eraseInPlace()
     await root.parseAsync(argv, { from: 'user' })
     return code
   } catch (error) {

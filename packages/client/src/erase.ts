@@ -8,7 +8,15 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import { judgeDirectory } from './directory.ts'
-import { eraseFile, isUnfinished, remove, removeEmpty, syncDirectory, takeLock } from './durable.ts'
+import {
+  eraseFile,
+  isUnfinished,
+  type Owner,
+  remove,
+  removeEmpty,
+  syncDirectory,
+  takeLock,
+} from './durable.ts'
 import { CertvendError } from './errors.ts'
 
 /** What is ours in a state directory, besides what was never finished. The links go first. */
@@ -36,14 +44,6 @@ function eraseAll(target: string): void {
   }
 }
 
-export interface EraseOptions {
-  /**
-   * Whether root may become the directory's owner, for good, to erase what is another user's: for a
-   * process that ends afterwards. Default false.
-   */
-  readonly becomeOwner?: boolean
-}
-
 export interface Erased {
   /** Resolved. */
   readonly directory: string
@@ -54,33 +54,47 @@ export interface Erased {
 /**
  * Erases the store in `directory`, whatever state it is in; one that is damaged, too.
  *
+ * @param asOwner what root does about a store that is another user's: runs {@link eraseHere} in that
+ *   directory, in a process of its owner's. Without it such a store is refused.
  * @throws {CertvendError} `ERR_STORE_LOCKED`, `ERR_STORE_UNWRITABLE`, `ERR_STORE_UNSAFE`,
  *   `ERR_STORE_UNREADABLE`
  */
-export function eraseStore(directory: string, { becomeOwner = false }: EraseOptions = {}): Erased {
+export function eraseStore(
+  directory: string,
+  asOwner?: (root: string, owner: Owner) => void,
+): Erased {
   const { path: root, exists, ours } = judgeDirectory(directory)
   if (!exists) return { directory: root, left: [] }
-  // As root, a path through somebody else's directory leads where that user likes.
-  const at = ours ? root : enter(root, becomeOwner)
-  const lock = takeLock(path.join(at, 'lock'))
+  if (ours) return eraseAt(root)
+  if (!asOwner) return foreign(root)
+  asOwner(root, fs.statSync(root))
+  return { directory: root, left: left(root) }
+}
+
+/**
+ * As {@link eraseStore}, in the working directory. For a process that root started there as the owner,
+ * who may not be able to get there: as root itself, a path through somebody else's directory leads
+ * where that user likes.
+ */
+export function eraseHere(): Erased {
+  if (fs.statSync('.').uid !== process.getuid?.()) foreign(process.cwd())
+  return eraseAt('.')
+}
+
+function eraseAt(root: string): Erased {
+  const lock = takeLock(path.join(root, 'lock'))
   try {
-    eraseContents(at)
-    return { directory: root, left: fs.readdirSync(at).filter((name) => name !== 'lock') }
+    eraseContents(root)
+    return { directory: root, left: left(root) }
   } finally {
     lock.release()
   }
 }
 
-/** Goes into `root` and becomes who owns it, who may not be able to get there. */
-function enter(root: string, becomeOwner: boolean): string {
-  if (!becomeOwner)
-    throw new CertvendError('ERR_STORE_UNWRITABLE', `${root} belongs to another user`, {
-      hint: 'run this as the user that owns the state directory',
-    })
-  process.chdir(root)
-  const { uid, gid } = fs.statSync('.')
-  process.setgroups?.([])
-  process.setgid?.(gid)
-  process.setuid?.(uid)
-  return '.'
+const left = (root: string): string[] => fs.readdirSync(root).filter((name) => name !== 'lock')
+
+function foreign(root: string): never {
+  throw new CertvendError('ERR_STORE_UNWRITABLE', `${root} belongs to another user`, {
+    hint: 'run this as the user that owns the state directory',
+  })
 }

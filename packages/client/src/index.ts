@@ -29,7 +29,7 @@ export {
   ensureCredential,
   fetchCaCertificates,
 } from './enroll.ts'
-export { type Erased, type EraseOptions, eraseStore } from './erase.ts'
+export { type Erased, eraseHere, eraseStore } from './erase.ts'
 export {
   CertvendError,
   type ErrorCode,

@@ -1,13 +1,16 @@
 /** `certvend forget`: factory reset. The vending machine revokes the certificate, and nothing of it stays here. */
 import { spawnSync } from 'node:child_process'
-import { existsSync, statSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import {
+  CertvendError,
   type Credential,
+  eraseHere,
   eraseStore,
   isCertvendError,
   openCredentialStore,
   systemClock,
 } from '@certvend/client'
+import type { Owner } from '@certvend/client/durable'
 import { readVendingServer } from '../enrollment.ts'
 import { configurationError, type ExitCode } from '../failure.ts'
 import { type Forgotten, tell } from '../forget.ts'
@@ -16,11 +19,7 @@ import { type Flags, resolveSettings, type Settings } from '../settings.ts'
 import { ask, resultOf } from '../socket.ts'
 import type { Terminal } from '../terminal.ts'
 
-export async function forget(
-  flags: Flags,
-  terminal: Terminal,
-  environment: NodeJS.ProcessEnv = process.env,
-): Promise<ExitCode> {
+export async function forget(flags: Flags, terminal: Terminal): Promise<ExitCode> {
   const settings = await resolveSettings(flags)
   const { stateDirectory, socketDirectory, tokenFile } = settings
   const credential = await stored(stateDirectory)
@@ -40,7 +39,6 @@ export async function forget(
     }
   }
   const answer = await ask(socketDirectory, 'control', { do: 'forget' }, longestMs)
-  if (!answer && isForeign(stateDirectory, environment)) return again(environment)
   const forgotten = answer
     ? (resultOf(answer) as Forgotten)
     : await forgetHere(settings, credential)
@@ -50,20 +48,29 @@ export async function forget(
   return 0
 }
 
-/** Whether root must become another user, which Node refuses while it may use io_uring (CVE-2024-22017). */
-const isForeign = (stateDirectory: string, environment: NodeJS.ProcessEnv): boolean =>
-  process.getuid?.() === 0 &&
-  environment.UV_USE_IO_URING !== '0' &&
-  (statSync(stateDirectory, { throwIfNoEntry: false })?.uid ?? 0) !== 0
+/** What root starts as the owner of a store, in its directory; no command for people. */
+export const eraseHereErrand = 'erase-here'
 
-/** The same command without it; what was asked is answered. */
-function again(environment: NodeJS.ProcessEnv): ExitCode {
-  const [script = '', ...argv] = process.argv.slice(1)
-  const { status } = spawnSync(process.execPath, [script, ...argv, '--yes'], {
-    stdio: 'inherit',
-    env: { ...environment, UV_USE_IO_URING: '0' },
+/** That errand: erases the store in the working directory. */
+export function eraseInPlace(): ExitCode {
+  eraseHere()
+  return 0
+}
+
+/** Node does not let root become somebody else for good; a process of its own may be. */
+function eraseAsOwner(directory: string, { uid, gid }: Owner): void {
+  const [script = ''] = process.argv.slice(1)
+  const { status, error } = spawnSync(process.execPath, [script, eraseHereErrand], {
+    cwd: directory,
+    uid,
+    gid,
+    stdio: ['ignore', 'ignore', 'inherit'],
   })
-  return (status ?? 1) as ExitCode
+  if (status !== 0)
+    throw new CertvendError('ERR_STORE_UNWRITABLE', `${directory} was not erased`, {
+      cause: error,
+      hint: `erase it as its owner, user ${uid}`,
+    })
 }
 
 /** A store that cannot be read is erased all the same. */
@@ -89,7 +96,7 @@ async function forgetHere(
         log: () => {}, // said below
       })
     : 'there was no certificate'
-  const { directory } = eraseStore(settings.stateDirectory, { becomeOwner: true })
+  const { directory } = eraseStore(settings.stateDirectory, eraseAsOwner)
   return {
     stateDirectory: directory,
     ...(credential && {
