@@ -41,21 +41,22 @@ export function judgeClaim(device: Device | undefined, question: Question): Stan
       ? { standing: 'bound', isStale }
       : { standing: 'certified', certificateId: claim.certificateId }
   if (step === 'record') return refused(claim.publicKey ? 'claim-replaced' : 'claim-gone')
+  const isLate = claim.openUntil !== undefined && claim.openUntil <= at
   if (renews) {
-    const isInUse = claim.certificateId === undefined && !(claim.publicKey && isStale)
+    const isOver = claim.publicKey === undefined ? isLate : isStale
+    const isInUse = claim.certificateId === undefined && !isOver
     return isInUse ? refused('claim-open') : { standing: 'open', note: 'by certificate' }
   }
   if (claim.publicKey === undefined) {
     if (claim.certificateId !== undefined) return refused('claim-vended-elsewhere')
-    const isLate = claim.openUntil !== undefined && claim.openUntil <= at
     return { standing: 'open', ...(isLate && { late: 'claim-expired' }) }
   }
   if (!claim.again || !again) return refused('claim-conflict')
   const { certificates, since } = claim.again
-  const isLate =
+  const isExhausted =
     certificates >= again.certificates ||
     (since !== undefined && since.getTime() <= at.getTime() - again.windowMs)
-  return { standing: 'open', note: 'asked again', ...(isLate && { late: 'claim-exhausted' }) }
+  return { standing: 'open', note: 'asked again', ...(isExhausted && { late: 'claim-exhausted' }) }
 }
 
 /** Why the certificate of a bound key is not handed out again, if it is not. */

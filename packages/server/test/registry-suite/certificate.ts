@@ -182,6 +182,20 @@ export function certificateSentences(suite: Suite): void {
       expect((await renew('key 2', 1, later(now, hour))).outcome).toBe('reserved')
     })
 
+    it('takes the place of a claim whose time is over, which nobody can use any more', async () => {
+      await facts.add(suite.registry, 'SN-1')
+      await enroll('SN-1', 'key 1')
+      await rearm(false)
+      const open = { outcome: 'refused', reason: 'claim-open' }
+      expect(await renew('key 2', 2, later(now, day - 1))).toEqual(open)
+      expect(await renew('key 2', 2, later(now, day))).toMatchObject({
+        outcome: 'reserved',
+        reservation: { claimNumber: 3, publicKey: 'key 2' },
+      })
+      expect(await ask('key 3', 2, later(now, day))).toBe('claim-gone')
+      expect((await suite.registry.find('SN-1'))?.claim.openUntil).toBeUndefined()
+    })
+
     it('takes no key that belongs to another device or was revoked', async () => {
       await facts.add(suite.registry, 'SN-1')
       await facts.add(suite.registry, 'SN-2')
