@@ -37,6 +37,8 @@ export type LogEvent =
   | { readonly event: 'server.plain'; readonly host: string }
   /** `certvend status` cannot ask this daemon; all else works. */
   | { readonly event: 'socket.unusable'; readonly message: string }
+  /** Answering at a socket failed by a defect; whoever asked was told so, all else works. */
+  | { readonly event: 'socket.failed'; readonly message: string }
   /** The metrics file cannot be written; all else works. */
   | { readonly event: 'metrics.unwritable'; readonly message: string }
   | { readonly event: 'config.reloaded' }

@@ -18,6 +18,7 @@ import {
 import { remove } from '@certvend/client/durable'
 import * as v from 'valibot'
 import { configurationError, isConfigurationError } from './failure.ts'
+import type { Log } from './log.ts'
 
 export const doors = { control: 0o600, query: 0o660 } as const
 export type Door = keyof typeof doors
@@ -74,11 +75,13 @@ export const doorFile = (directory: string, door: Door): string =>
  * store's lock, so nobody else answers there.
  *
  * @param answer what it throws of ours is the answer, too.
+ * @param log is told of what else it throws.
  * @returns closes them, and removes the files.
  */
 export async function openDoors(
   directory: string,
   answer: (request: Request) => unknown,
+  log: Log,
 ): Promise<() => void> {
   const servers: net.Server[] = []
   const close = (): void => {
@@ -88,7 +91,8 @@ export async function openDoors(
     for (const door of Object.keys(doors) as Door[]) {
       const file = doorFile(directory, door)
       remove(file)
-      servers.push(await listen(file, doors[door], (line) => judge(line, door, answer)))
+      const reply = (line: string) => judge(line, door, answer).then(JSON.stringify)
+      servers.push(await listen(file, doors[door], { reply, log }))
     }
   } catch (error) {
     close()
@@ -132,10 +136,16 @@ function refusal(error: Error): Answer {
   return { ok: false, message, code, ...remedy, ...(hint === undefined ? {} : { hint }) }
 }
 
+const defect: Answer = {
+  ok: false,
+  message: 'the agent failed at this by a defect of its own',
+  hint: 'please report it, with the line socket.failed of its log',
+}
+
 function listen(
   file: string,
   mode: number,
-  reply: (line: string) => Promise<Answer>,
+  { reply, log }: { reply: (line: string) => Promise<string>; log: Log },
 ): Promise<net.Server> {
   const server = net.createServer((socket) => {
     let text = ''
@@ -147,7 +157,13 @@ function listen(
       if (end >= 0) {
         socket.removeAllListeners('data')
         socket.setTimeout(0) // it is we who take our time now
-        void reply(text.slice(0, end)).then((answer) => socket.end(`${JSON.stringify(answer)}\n`))
+        void reply(text.slice(0, end))
+          .catch((error: unknown) => {
+            // A defect, and no reason to take a device offline that is not.
+            log({ event: 'socket.failed', message: String(error) })
+            return JSON.stringify(defect)
+          })
+          .then((answer) => socket.end(`${answer}\n`))
       } else if (text.length > longestRequest) socket.destroy()
     })
   })

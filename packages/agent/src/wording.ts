@@ -28,6 +28,8 @@ export function inWords(event: LogEvent): string {
       return `${event.host} is asked over plain HTTP: whoever is on the way can read the token and the private key, and can put others in their place`
     case 'socket.unusable':
       return `certvend status will not reach this agent: ${event.message}`
+    case 'socket.failed':
+      return `a question was not answered, by a defect of certvend; please report this line: ${event.message}`
     case 'metrics.unwritable':
       return `no metrics are kept: ${event.message}`
     case 'config.reloaded':

@@ -137,10 +137,12 @@ export async function run(
         },
         async onHeld() {
           record()
-          closeDoors ??= await openDoors(settings.socketDirectory, answer).catch((error: Error) => {
-            log({ event: 'socket.unusable', message: error.message })
-            return undefined
-          })
+          closeDoors ??= await openDoors(settings.socketDirectory, answer, log).catch(
+            (error: Error) => {
+              log({ event: 'socket.unusable', message: error.message })
+              return undefined
+            },
+          )
         },
       })
     } while (again.signal.aborted && !signal.aborted)
