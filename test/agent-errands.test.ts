@@ -1,5 +1,7 @@
 /** What people ask of a gateway, with and without a running agent: renew, enroll again, forget. */
 import fs from 'node:fs'
+import net from 'node:net'
+import { text } from 'node:stream/consumers'
 import { type Lab, type LabOptions, startLab } from '@certvend/server/lab'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { type AgentProcess, type DeviceFolder, deviceFolder, start } from './agent-process.ts'
@@ -164,6 +166,28 @@ describe('certvend renew', () => {
     expect(code).toBe(0)
     expect(tookMs).toBeLessThan(2000)
     expect((await asked).code).toBe(1)
+  })
+
+  it('is refused to all who wait behind another when the agent is told to stop', async () => {
+    const { device, agent } = await online({
+      intercept: (request, answer) =>
+        request.url.endsWith('/v1/reenroll') ? new Promise(() => {}) : answer(),
+    })
+    const first = certvend(device, 'renew', ...place(device))
+    await expect.poll(() => count(agent, 'enroll.request'), patiently).toBe(2)
+    const say = (request: object): Promise<string> => {
+      const socket = net.connect(device.at('state', 'control.sock'))
+      socket.on('error', () => {})
+      socket.write(`${JSON.stringify(request)}\n`)
+      return text(socket).catch(() => '')
+    }
+    const behind = [{ do: 'renew' }, { do: 'forget' }, { do: 'enroll', again: true }].map(say)
+    expect(JSON.parse(await say({ do: 'status' }))).toMatchObject({ ok: true }) // they are in, too
+    expect((await agent.terminate()).code).toBe(0)
+    const cut = { ok: false, code: 'ERR_TIMEOUT', remedy: 'retry' }
+    for (const answer of await Promise.all(behind)) expect(JSON.parse(answer)).toMatchObject(cut)
+    expect((await first).code).toBe(1)
+    expect(generations(device)).toContain('0000000001')
   })
 })
 

@@ -21,6 +21,8 @@ export interface Errands {
   ring(): void
   /** Does the next one; what `action` comes to is its answer. */
   settle(action: () => Promise<unknown>): Promise<void>
+  /** For the agent's end: nothing more is taken, and all but what is in hand rejects. */
+  close(): void
 }
 
 interface Waiting {
@@ -32,9 +34,12 @@ interface Waiting {
 export function openErrands(): Errands {
   const queue: Waiting[] = []
   let bell = new AbortController()
+  let isInHand = false
+  let isClosed = false
   return {
     run: (errand) =>
       new Promise((resolve, reject) => {
+        if (isClosed) throw cutShort()
         queue.push({ errand, resolve, reject })
         bell.abort()
       }),
@@ -46,13 +51,19 @@ export function openErrands(): Errands {
     },
     async settle(action) {
       const waiting = queue[0]
+      isInHand = true
       try {
         waiting?.resolve(await action())
       } catch (error) {
         waiting?.reject(error as Error)
       } finally {
         queue.shift()
+        isInHand = false
       }
+    },
+    close() {
+      isClosed = true
+      for (const { reject } of queue.splice(isInHand ? 1 : 0)) reject(cutShort())
     },
   }
 }

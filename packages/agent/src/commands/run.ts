@@ -109,6 +109,7 @@ export async function run(
       measure = () => keep(metricsText(live.document(), store.current()))
     }
     const errands = openErrands()
+    signal.addEventListener('abort', () => errands.close())
     const answer = openAnswers({
       store,
       errands,
