@@ -19,6 +19,8 @@ const identity = await certify('localhost', { issuer: vendingCa, dns: ['localhos
 const limits = { deadlineMs: 1000, replyBytes: 100_000 }
 
 let lab: Lab
+/** The device whose new certificates are inactive when it gets them. */
+let shutOut: string | undefined
 const fleetToken = generateToken()
 beforeAll(async () => {
   lab = await startLab({
@@ -26,10 +28,20 @@ beforeAll(async () => {
       name,
       ...(name.startsWith('awslabs') && { prefix: `/${name}` }),
     })),
+    async intercept(_, answer) {
+      const response = await answer()
+      if (shutOut !== undefined) await setNewest(shutOut, 'INACTIVE')
+      return response
+    },
   })
   await lab.registry.addFleet('field', await hashToken(fleetToken, 'generated'), new Date())
 })
 afterAll(() => lab.close())
+
+async function setNewest(deviceSerial: string, status: 'ACTIVE' | 'INACTIVE'): Promise<void> {
+  const newest = (await lab.registry.certificates(deviceSerial))[0]!
+  await lab.registry.setCertificateStatus(newest.certificateId, status, new Date())
+}
 
 interface Folder {
   readonly path: string
@@ -204,5 +216,76 @@ describe('a lost answer of a vending machine that answers once', () => {
     expect(await again.exited, again.stderr).toMatchObject({ code: 0 })
     expect(asked).toBe(2)
     await agent.terminate()
+  })
+})
+
+describe('a new certificate that the MQTT server refuses', () => {
+  const keyOf = (folder: Folder, link: 'current' | 'pending'): string =>
+    folder.read(`state/${link}/private-key.pem`)
+  const enroll = async (folder: Folder, ...flags: string[]) => {
+    const one = certvend(folder, 'enroll', ...flags)
+    const { code } = await one.exited
+    return { code, stderr: one.stderr }
+  }
+  async function rearm({ deviceSerial }: Folder): Promise<void> {
+    const now = new Date()
+    const openUntil = new Date(now.getTime() + 3_600_000)
+    await lab.registry.rearm(deviceSerial, { token: 'keep', openUntil, revoke: false }, now)
+  }
+
+  /** A device with such a certificate beside the one in use. */
+  async function waiting(dialect: OldDialect): Promise<Folder> {
+    const folder = await deviceFolder(dialect)
+    expect(await enroll(folder, '--once')).toMatchObject({ code: 0 })
+    await rearm(folder)
+    shutOut = folder.deviceSerial
+    onTestFinished(() => {
+      shutOut = undefined
+    })
+    expect(await enroll(folder, '--again')).toMatchObject({ code: 1 })
+    return folder
+  }
+
+  it.each(['awslabs-2018', 'awslabs-2020', 'iot-atlas'] as const)(
+    'keeps the only copy of its key (%s) until somebody discards it',
+    async (dialect) => {
+      const folder = await waiting(dialect)
+      const key = keyOf(folder, 'pending')
+      const asked = lab.requests.length
+      for (const command of ['enroll --again', 'renew']) {
+        const kept = certvend(folder, ...command.split(' '))
+        expect(await kept.exited, kept.stderr).toMatchObject({ code: 3 })
+        expect(kept.stderr).toMatch(/^hint: .*: certvend enroll --again --discard$/m)
+      }
+      expect(keyOf(folder, 'pending')).toBe(key)
+      expect(lab.requests).toHaveLength(asked)
+
+      const agent = certvend(folder, 'run', '--json')
+      await agent.until('publish.acknowledged')
+      await rearm(folder)
+      shutOut = undefined
+      const discarded = await enroll(folder, '--discard')
+      expect(discarded.code, discarded.stderr).toBe(0)
+      expect(lab.requests).toHaveLength(asked + 1)
+      expect(keyOf(folder, 'current')).not.toBe(key)
+      await agent.terminate()
+    },
+  )
+
+  it('is used, and not discarded, when it opens a session after all', async () => {
+    const folder = await waiting('awslabs-2018')
+    const key = keyOf(folder, 'pending')
+    const asked = lab.requests.length
+    await setNewest(folder.deviceSerial, 'ACTIVE')
+    expect(await enroll(folder, '--again', '--discard')).toMatchObject({ code: 0 })
+    expect(keyOf(folder, 'current')).toBe(key)
+    expect(lab.requests).toHaveLength(asked)
+  })
+
+  it('gives way to another where its vending machine gives it to whoever asks again', async () => {
+    const folder = await waiting('express-2017')
+    const asked = lab.requests.length
+    await enroll(folder, '--again')
+    expect(lab.requests).toHaveLength(asked + 1)
   })
 })

@@ -37,7 +37,7 @@ export function openAnswers(options: AnswersOptions): (request: Request) => unkn
         const given = token === undefined ? {} : { token }
         return errands.run(
           inUse
-            ? { do: 'renew', by: 'claim', ...given }
+            ? { do: 'renew', by: 'claim', ...given, ...(request.discard ? { discard: true } : {}) }
             : { do: 'enroll', ...given, ...(request.again ? { again: true } : {}) },
         )
       }

@@ -136,10 +136,15 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
   ])
     .option('--once', 'make one attempt; otherwise ask until it is answered')
     .option('--again', 'with the token of a re-armed claim: another key and certificate')
+    .addOption(
+      new Option('--discard', 'as --again; removes a waiting certificate that is refused').implies({
+        again: true,
+      }),
+    )
     .option('--json', 'print the result as JSON')
     .addHelpText(
       'after',
-      '\nA running agent does it, in one attempt, by its own configuration and with the\ntoken given here, if one is. With --again, what is in use stays in use until the\nnew certificate has opened a session. An old vending machine whose one answer\nwas lost is asked once more by it, when that has been reset there.\n\nExample:\n  certvend enroll --server https://vending.example.com --pin vending-ca.pem \\\n    --serial GW-0001 --token-file claim.token',
+      '\nA running agent does it, in one attempt, by its own configuration and with the\ntoken given here, if one is. With --again, what is in use stays in use until the\nnew certificate has opened a session. An old vending machine whose one answer\nwas lost is asked once more by it, when that has been reset there. A new\ncertificate with the only copy of its key, made by an old vending machine, is\nkept although it is refused; --discard lets it try once more, then removes it.\n\nExample:\n  certvend enroll --server https://vending.example.com --pin vending-ca.pem \\\n    --serial GW-0001 --token-file claim.token',
     )
   add('run', 'enroll if needed, connect, and stay online', run, [...claim, ...place])
     .option('--once', 'until the first acknowledged publish')

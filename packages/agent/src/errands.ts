@@ -9,7 +9,13 @@ export type Errand =
   | { readonly do: 'enroll'; readonly token?: string; readonly again?: true }
   /** A successor of the credential in use: by a claim, or by what is in use. */
   | { readonly do: 'renew'; readonly by: 'credential' }
-  | { readonly do: 'renew'; readonly by: 'claim'; readonly token?: string }
+  | {
+      readonly do: 'renew'
+      readonly by: 'claim'
+      readonly token?: string
+      /** Give up a successor that is refused, also where it cannot be had a second time. */
+      readonly discard?: true
+    }
   | { readonly do: 'forget' }
 
 export interface Errands {

@@ -7,6 +7,7 @@ import {
   type Clock,
   type Credential,
   type CredentialStore,
+  dialectNames,
   type EnrollOptions,
   enroll,
   isCertvendError,
@@ -38,8 +39,20 @@ const isRefusal = ({ code }: CertvendError): boolean =>
   /^ERR_(SESSION_REFUSED|CREDENTIAL_REFUSED|CREDENTIAL_EXPIRED|CERTIFICATE_MISMATCH)$/.test(code)
 
 /**
+ * Whether the vending machine gives it once more to who asks again. What others give is the only
+ * copy of its key, and a door that is shut today may open tomorrow.
+ */
+async function isHadAgain({ keyOrigin, vendedBy }: Credential): Promise<boolean> {
+  if (keyOrigin === 'device') return true
+  const name = dialectNames.find((one) => one === vendedBy?.dialect)
+  if (!name) return false
+  const { loadDialect } = await import('@certvend/client/dialects')
+  return (await loadDialect({ name })).repeat === 'safe'
+}
+
+/**
  * One attempt. A successor that already waits is proven first; only one that the server refuses gives
- * way to another.
+ * way to another, and one that cannot be had a second time only when somebody says so.
  *
  * @throws {CertvendError} as `enroll` and `connect`; a configuration error when there is nothing to renew
  */
@@ -53,10 +66,13 @@ export async function renew(
       'there is no credential to renew',
       'certvend enroll gets the first one',
     )
-  if (waitingSuccessor(store)) {
+  const successor = waitingSuccessor(store)
+  if (successor) {
     const failure = await prove()
     if (!failure) return store.current() as Credential
     if (!isRefusal(failure)) throw notYet(failure)
+    const isGivenUp = errand.by === 'claim' && errand.discard
+    if (!isGivenUp && !(await isHadAgain(successor))) throw kept(failure)
     store.discard()
   }
   try {
@@ -80,6 +96,18 @@ const notYet = (failure: CertvendError): CertvendError =>
       cause: failure,
       remedy: 'retry',
       hint: 'the one before stays in use meanwhile, and the new one is tried again by itself',
+    },
+  )
+
+/** One that is refused, and is not to be had a second time. */
+const kept = (failure: CertvendError): CertvendError =>
+  new CertvendError(
+    failure.code,
+    `nobody was asked: a new certificate waits whose only private key is here, and it opens no session: ${failure.message}`,
+    {
+      cause: failure,
+      remedy: 'operator',
+      hint: 'activate it at the MQTT server; once you have seen that it will never do: certvend enroll --again --discard',
     },
   )
 

@@ -24,6 +24,7 @@ export interface Flags {
   readonly once?: boolean
   readonly check?: boolean
   readonly again?: boolean
+  readonly discard?: boolean
   readonly yes?: boolean
 }
 

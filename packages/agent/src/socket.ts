@@ -34,10 +34,14 @@ const requests = {
     trustAnchors: v.optional(v.string()),
   }),
   reload: v.strictObject({ do: v.literal('reload') }),
-  /** Settled when an attempt has succeeded or failed; with `again`, beside the credential in use. */
+  /**
+   * Settled when an attempt has succeeded or failed; with `again`, beside the credential in use, and
+   * with `discard` in place of a successor that is refused.
+   */
   enroll: v.strictObject({
     do: v.literal('enroll'),
     again: v.optional(v.boolean()),
+    discard: v.optional(v.boolean()),
     token: v.optional(v.string()),
   }),
   renew: v.strictObject({ do: v.literal('renew') }),

@@ -49,7 +49,7 @@ export async function enroll(
     if (stored) {
       const successor = await renewHere(
         store,
-        { do: 'renew', by: 'claim' },
+        { do: 'renew', by: 'claim', ...(flags.discard ? { discard: true } : {}) },
         { settings, environment, terminal, signal },
       )
       terminal.out(credentialText(successor, store.directory, flags))
@@ -127,6 +127,7 @@ async function throughAgent(
   const request = {
     do: 'enroll' as const,
     ...(flags.again ? { again: true } : {}),
+    ...(flags.discard ? { discard: true } : {}),
     ...(token ? { token } : {}),
   }
   const answer = await ask(socketDirectory, 'control', request, longestMs)
