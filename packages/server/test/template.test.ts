@@ -261,6 +261,7 @@ describe('the template', () => {
       'AWS::IoT::TopicRule',
       'AWS::Lambda::Permission',
       'AWS::Logs::LogGroup',
+      'AWS::Logs::MetricFilter',
       'AWS::Serverless::Function',
     ])
   })
@@ -294,6 +295,21 @@ describe('the template', () => {
       'SweepErrors',
     ])
       expect(watched).toContain(`${name}Alarm`)
+  })
+
+  it('hears the alarms of the activator as it does those of the vending function', () => {
+    const filters = ofType('AWS::Logs::MetricFilter').filter(
+      ([, { Properties }]) => Properties.FilterPattern === '{ $.level = "alarm" }',
+    )
+    expect(
+      filters.map(([, { Condition, Properties }]) => [Properties.LogGroupName, Condition]),
+    ).toEqual([
+      [{ Ref: 'VendLogs' }, undefined],
+      [{ Ref: 'ActivateLogs' }, 'HasJitr'],
+    ])
+    const { MetricName } = template.Resources.TheftAlarm!.Properties
+    for (const [, { Properties }] of filters)
+      expect(Properties.MetricTransformations).toMatchObject([{ MetricName }])
   })
 
   it('says to the functions what they read, and nothing else', () => {
