@@ -28,19 +28,33 @@ export function wantedStatus(
   return device && !device.disabled ? 'ACTIVE' : 'INACTIVE'
 }
 
-/** Makes a certificate that was just recorded open sessions, beside at most one other. Repeatable. */
+/**
+ * Makes a certificate that was just recorded open sessions, beside at most one other: the one that has opened
+ * a session, else the newest of the older ones. Repeatable.
+ *
+ * @param options `again`: the device asked again because it did not get the answers before. Where none has
+ *   opened a session the oldest stays, which may be what it had before it asked.
+ */
 export async function activate(
   books: Books,
   certificate: Certificate,
   device: Device,
-  options: Waiting & { readonly at: Date },
+  options: Waiting & { readonly at: Date; readonly again?: boolean },
 ): Promise<void> {
   const older = await inForceBeside(books.registry, certificate)
-  for (const surplus of older.slice(1)) {
-    await books.issuer.withdraw?.(surplus, 'INACTIVE', options)
-    await books.registry.setCertificateStatus(surplus.certificateId, 'INACTIVE', options.at)
-  }
+  const kept = older.find(({ confirmedAt }) => confirmedAt) ?? older.at(options.again ? -1 : 0)
+  for (const surplus of older) if (surplus !== kept) await retire(books, surplus, options)
   if (books.issuer.activate) await enter(books, books.issuer.activate, certificate, device, options)
+}
+
+/** Withdraws a certificate that gives way to another one, then notes it. Repeatable. */
+export async function retire(
+  { registry, issuer }: Books,
+  certificate: Certificate,
+  options: Waiting & { readonly at: Date },
+): Promise<void> {
+  await issuer.withdraw?.(certificate, 'INACTIVE', options)
+  await registry.setCertificateStatus(certificate.certificateId, 'INACTIVE', options.at)
 }
 
 /**
@@ -141,20 +155,11 @@ export async function restoreDevice(
   return wanted.length
 }
 
-/**
- * The other certificates of the same device that are in force, the one to keep first: one that has
- * opened a session before one that has not, a newer before an older one.
- */
+/** The other certificates of the same device that are in force, newest first. */
 async function inForceBeside(registry: Registry, certificate: Certificate): Promise<Certificate[]> {
   const all = await registry.certificates(certificate.deviceSerial)
-  return all
-    .filter(
-      ({ certificateId, status }) =>
-        certificateId !== certificate.certificateId && status === 'ACTIVE',
-    )
-    .sort(
-      (one, other) =>
-        Number(other.confirmedAt !== undefined) - Number(one.confirmedAt !== undefined) ||
-        other.issuedAt.getTime() - one.issuedAt.getTime(),
-    )
+  return all.filter(
+    ({ certificateId, status }) =>
+      certificateId !== certificate.certificateId && status === 'ACTIVE',
+  )
 }

@@ -134,7 +134,8 @@ export function createCertify(
     if (outcome.outcome === 'issued') {
       const signal = AbortSignal.timeout(issueTimeoutMs)
       const { certificate, device } = outcome
-      await activate({ registry, issuer }, certificate, device, { signal, at: clock.now() })
+      const how = { signal, at: clock.now(), again: reserve.again !== undefined }
+      await activate({ registry, issuer }, certificate, device, how)
     }
     return outcome
   }

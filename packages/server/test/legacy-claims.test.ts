@@ -41,6 +41,18 @@ describe('asking again', () => {
     expect((await machine.registry.findCertificate(used.certificateId))?.status).toBe('ACTIVE')
   })
 
+  it('keeps the first and the newest in force as long as none has connected', async () => {
+    const machine = await startLegacy()
+    const device = await machine.addDevice('SN-1')
+    const first = await machine.get('awslabs-2020', device)
+    for (let lost = 0; lost < 3; lost += 1) {
+      machine.clock.move(minute)
+      await machine.get('awslabs-2020', device)
+    }
+    expect(await statuses(machine, 'SN-1')).toEqual(['ACTIVE', 'INACTIVE', 'INACTIVE', 'ACTIVE'])
+    expect((await machine.registry.findCertificate(first.certificateId))?.status).toBe('ACTIVE')
+  })
+
   it('is over after five certificates, without an alarm, until the device is re-armed', async () => {
     const machine = await startLegacy()
     const device = await machine.addDevice('SN-1')

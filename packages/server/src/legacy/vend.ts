@@ -3,8 +3,9 @@
  * certificate from the same registry and the same issuer.
  *
  * A device that did not get its answer asks again, with nothing to show but its token. For a day after
- * the first certificate it gets another one, a few times over; each stays in force until a newer one
- * has connected. Then its claim is spent until an operator re-arms the device.
+ * the first certificate it gets another one, a few times over. Two are in force at a time: the newest, and
+ * the one that has connected or, as long as none has, the oldest; what came in between is retired. Once the
+ * newest has connected it is the only one. Then its claim is spent until an operator re-arms the device.
  */
 import { type Endpoint, isDeviceSerial } from '@certvend/client/wire'
 import type { Authenticate } from '../authentication.ts'
