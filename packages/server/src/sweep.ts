@@ -7,21 +7,23 @@
  *   nobody registers it again.
  * - What is ACTIVE and not let in by the registry is withdrawn; what is let in and not ACTIVE is
  *   activated: a command or a request was cut off.
- * - Of two that are ACTIVE for longer than the overlap, the older is retired: nobody told us of the first
- *   session of the newer.
+ * - Of two that are ACTIVE for longer than the overlap, one is retired: the newer if it has opened no session
+ *   and the older has; the older if nobody told us of any session. That one was used is never noted here.
  *
  * Certificates that are nobody's here are not touched. Everything is repeatable; what cannot be removed yet
- * (AWS detaches in its own time) is left for the next time. Rate-gated, so that enrolling goes first.
+ * (AWS detaches in its own time) is left for the next time, and so is a device whose row AWS refuses. The
+ * youngest come first: a sweep that is cut off has seen the orphans. Rate-gated, so that enrolling goes
+ * first.
  */
 import { createHash, X509Certificate } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
-import { type Books, confirm, restore, wantedStatus } from './activation.ts'
+import { type Books, restore, retire, wantedStatus } from './activation.ts'
 import { type Clock, day, hour, later } from './clock.ts'
 import { unless } from './issuer/iot-books.ts'
 import { type Iot, isRefusal } from './issuer/iot-client.ts'
 import { isIssuerBusy, type Waiting } from './issuer/issuer.ts'
 import type { RateGate } from './rate-gate.ts'
-import type { Certificate } from './registry/registry.ts'
+import { type Certificate, isInForce, isRegistryBusy } from './registry/registry.ts'
 
 export interface SweepTools extends Books {
   readonly iot: Iot
@@ -49,7 +51,7 @@ export interface SweepStep {
   readonly action: SweepAction
   readonly certificateId: string
   readonly deviceSerial: string
-  /** `orphan`, `replaced`, AWS's reason, … */
+  /** `orphan`, `replaced`, AWS's reason, the error that left it, … */
   readonly why: string
 }
 
@@ -72,7 +74,7 @@ export async function sweep(tools: SweepTools, options: SweepOptions): Promise<S
   const iot = paced(tools)
   const now = clock.now()
   const counts = { removed: 0, withdrawn: 0, activated: 0, retired: 0, left: 0 }
-  const inForce = new Map<string, Certificate[]>()
+  const retired = new Set<string>()
 
   const step = async (
     action: SweepAction,
@@ -90,8 +92,9 @@ export async function sweep(tools: SweepTools, options: SweepOptions): Promise<S
       await work()
       say(action, why)
     } catch (error) {
-      if (!isRefusal(error)) throw error
-      say('left', error.refusal)
+      // One bad row must not keep the sweep from all the others.
+      if (isIssuerBusy(error) || isRegistryBusy(error) || options.signal.aborted) throw error
+      say('left', isRefusal(error) ? error.refusal : (error as Error).message)
     }
   }
 
@@ -105,15 +108,33 @@ export async function sweep(tools: SweepTools, options: SweepOptions): Promise<S
     const device = await registry.find(known.deviceSerial)
     const wanted = wantedStatus(known, device)
     if (wanted === 'ACTIVE') {
-      inForce.set(known.deviceSerial, [...(inForce.get(known.deviceSerial) ?? []), known])
-      if (listed.status !== 'ACTIVE' && age >= ageMs && device)
+      if (listed.status === 'ACTIVE') {
+        if (age >= overlapMs) await judgeOverlap(known)
+      } else if (age >= ageMs && device)
         await step('activated', known, listed.status, () => restore(tools, known, device, options))
       return
     }
+    if (retired.has(known.certificateId)) return // it goes with the next sweep
     if (listed.status !== wanted)
       await step('withdrawn', known, wanted, async () => issuer.withdraw?.(known, wanted, options))
     if (known.status === 'INACTIVE' && age >= ageMs)
       await step('removed', known, 'replaced', () => remove(listed))
+  }
+
+  /** Judges a certificate and what is older: whatever is newer was met before, or is not in AWS yet. */
+  async function judgeOverlap(known: Certificate): Promise<void> {
+    if (known.confirmedAt || later(known.issuedAt, overlapMs) > now) return
+    const all = await registry.certificates(known.deviceSerial)
+    const proven = all.find((one) => one.confirmedAt && isInForce(one, now))
+    if (proven?.certificateId === known.certificateId) return
+    const surplus = proven
+      ? [known]
+      : all.filter((one) => one.status === 'ACTIVE' && one.issuedAt < known.issuedAt)
+    for (const one of surplus)
+      await step('retired', one, 'the overlap is over', async () => {
+        await retire(tools, one, { ...options, at: now })
+        retired.add(one.certificateId)
+      })
   }
 
   async function judgeOrphan(listed: Listed): Promise<void> {
@@ -143,14 +164,6 @@ export async function sweep(tools: SweepTools, options: SweepOptions): Promise<S
     seen += 1
     await judge(listed)
   }
-  for (const certificates of inForce.values()) {
-    const [newest, ...older] = certificates.sort(
-      (one, other) => other.issuedAt.getTime() - one.issuedAt.getTime(),
-    )
-    if (!newest || older.length === 0 || later(newest.issuedAt, overlapMs) > now) continue
-    const retire = () => confirm(tools, newest.certificateId, { ...options, at: now })
-    for (const one of older) await step('retired', one, 'the overlap is over', retire)
-  }
   return { seen, ...counts }
 }
 
@@ -160,10 +173,11 @@ const keyOf = (pem: string): string =>
     .update(new X509Certificate(pem).publicKey.export({ type: 'spki', format: 'der' }))
     .digest('hex')
 
+/** Newest first. */
 async function* everyCertificate(iot: Iot, options: Waiting): AsyncGenerator<Listed> {
   let marker: string | undefined
   do {
-    const input = { pageSize: 250, ascendingOrder: true, ...(marker && { marker }) }
+    const input = { pageSize: 250, ascendingOrder: false, ...(marker && { marker }) }
     const page = await iot.call('ListCertificates', input, options)
     for (const { certificateId, certificateArn, status, creationDate } of page.certificates ?? [])
       if (certificateId && certificateArn && status && creationDate)

@@ -25,8 +25,8 @@ See what would be done, then do it:
 
 Removed are certificates whose answer was lost (INACTIVE, never recorded, for a key of ours) and those
 that were replaced. What is ACTIVE in AWS IoT and revoked, replaced or disabled here is withdrawn. Of
-two that are ACTIVE for longer than --overlap, the older is retired: without presence events nobody
-tells when the newer was first used. Certificates of others are not touched. It may be repeated and cut
+two that are ACTIVE for longer than --overlap, the newer is retired if only the older has opened a
+session, and the older if nobody told of any: there are no presence events then. Certificates of others are not touched. It may be repeated and cut
 off at any time, and runs at half of the account's quotas, so that enrolling goes first.
 `
 

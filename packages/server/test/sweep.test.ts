@@ -1,0 +1,274 @@
+/** The sweep's judgement; AWS IoT's books are kept in memory (`aws/faults.test.ts` has an emulator's). */
+import { createHash, X509Certificate } from 'node:crypto'
+import { describe, expect, it } from 'vitest'
+import { confirm } from '../src/activation.ts'
+import { day, hour, later, minute } from '../src/clock.ts'
+import { createOwnCaIssuer } from '../src/issuer/aws-iot-own-ca.ts'
+import type { Iot } from '../src/issuer/iot-client.ts'
+import { issuerBusy } from '../src/issuer/issuer.ts'
+import { makeDeviceCa } from '../src/issuer/local.ts'
+import { judgeRequest } from '../src/policy.ts'
+import type { Registry } from '../src/registry/registry.ts'
+import { type SweepOptions, type SweepStep, sweep } from '../src/sweep.ts'
+import { hashToken } from '../src/tokens.ts'
+import { makeDeviceKey } from './device.ts'
+import {
+  type Device,
+  type Machine,
+  type MovableClock,
+  movableClock,
+  startMachine,
+} from './machine.ts'
+
+const signal = new AbortController().signal
+
+interface Held {
+  readonly certificateId: string
+  readonly certificateArn: string
+  readonly certificatePem: string
+  readonly creationDate: Date
+  status: string
+}
+
+/** What AWS IoT holds, in the order of its making; it lists two to a page. */
+function makeAccount(clock: MovableClock) {
+  const held = new Map<string, Held>()
+  const calls: string[] = []
+  const add = (certificatePem: string, status: string): Held => {
+    const certificateId = createHash('sha256')
+      .update(new X509Certificate(certificatePem).raw)
+      .digest('hex')
+    const certificateArn = `arn:aws:iot:eu-west-1:123456789012:cert/${certificateId}`
+    const creationDate = clock.now()
+    const one = { certificateId, certificateArn, certificatePem, creationDate, status }
+    held.set(certificateId, one)
+    return one
+  }
+  const answers: Readonly<Record<string, (input: Record<string, string>) => object>> = {
+    RegisterCertificateWithoutCA: ({ certificatePem, status }) => add(certificatePem!, status!),
+    UpdateCertificate({ certificateId, newStatus }) {
+      held.get(certificateId!)!.status = newStatus!
+      return {}
+    },
+    ListCertificates({ marker = '0', ascendingOrder }) {
+      const all = [...held.values()]
+      const from = Number(marker)
+      return {
+        certificates: (ascendingOrder ? all : all.reverse())
+          .slice(from, from + 2)
+          .map((one) => ({ ...one })),
+        ...(from + 2 < all.length && { nextMarker: String(from + 2) }),
+      }
+    },
+    DescribeCertificate: ({ certificateId }) => ({
+      certificateDescription: held.get(certificateId!),
+    }),
+    DeleteCertificate({ certificateId }) {
+      held.delete(certificateId!)
+      return {}
+    },
+  }
+  const iot: Iot = {
+    async call(name, input) {
+      calls.push(name)
+      return (answers[name]?.(input as Record<string, string>) ?? {}) as never
+    },
+    close: () => undefined,
+  }
+  return { iot, held, calls, add }
+}
+
+async function start() {
+  const clock = movableClock()
+  const { iot, held, calls, add } = makeAccount(clock)
+  const ca = await makeDeviceCa(clock)
+  const issuer = createOwnCaIssuer({ iot, ca, registration: 'without-ca' })
+  const machine = await startMachine({ issuer, clock })
+  const { registry } = machine
+  const books = { registry, issuer }
+  const at = () => ({ signal, at: clock.now() })
+  return {
+    machine,
+    clock,
+    held,
+    calls,
+    issuer,
+    add,
+    statuses: () => [...held.values()].map(({ status }) => status),
+    present: (certificateId: string) => confirm(books, certificateId, at()),
+    async vend(device: Device): Promise<string> {
+      const { certificateId } = (await machine.enroll(device)).reply
+      clock.move(minute)
+      return certificateId
+    },
+    async run(options: Partial<SweepOptions> = {}, changed: Registry = registry) {
+      const steps: SweepStep[] = []
+      const onStep = (step: SweepStep) => steps.push(step)
+      const tools = { registry: changed, issuer, iot, clock }
+      const report = await sweep(tools, { signal, onStep, ...options })
+      return { report, steps }
+    },
+  }
+}
+
+async function rearm({ registry }: Machine, clock: MovableClock, device: Device): Promise<Device> {
+  const token = await hashToken(device.token, 'generated')
+  const openUntil = later(clock.now(), day)
+  await registry.rearm(device.deviceSerial, { token, openUntil, revoke: false }, clock.now())
+  return { ...device, key: await makeDeviceKey() }
+}
+
+/** A device with two certificates in force. */
+async function startWithTwo(present?: 'older' | 'newer') {
+  const world = await start()
+  const device = await world.machine.addDevice()
+  const older = await world.vend(device)
+  if (present === 'older') await world.present(older)
+  const newer = await world.vend(await rearm(world.machine, world.clock, device))
+  if (present === 'newer') await world.present(newer)
+  return { ...world, device, older, newer }
+}
+
+describe('of two certificates, after the overlap', () => {
+  it('the newer is retired if only the older has opened a session', async () => {
+    const { run, held, clock, machine, older, newer } = await startWithTwo('older')
+    clock.move(7 * day)
+    const { steps, report } = await run()
+    expect(steps).toMatchObject([{ action: 'retired', certificateId: newer }])
+    expect([held.get(older)?.status, held.get(newer)?.status]).toEqual(['ACTIVE', 'INACTIVE'])
+    expect((await machine.registry.findCertificate(newer))?.status).toBe('INACTIVE')
+    expect((await machine.registry.findCertificate(newer))?.confirmedAt).toBeUndefined()
+    // Withdrawn once, and removed by the next sweep only; the one in use stays for good.
+    expect(report).toMatchObject({ retired: 1, withdrawn: 0, removed: 0 })
+    expect((await run()).report).toMatchObject({ retired: 0, removed: 1 })
+    expect([...held.keys()]).toEqual([older])
+  })
+
+  it('the older is retired if nobody told of any session, and none is noted', async () => {
+    const { run, held, clock, machine, device, older, newer } = await startWithTwo()
+    clock.move(7 * day)
+    const { steps, report } = await run()
+    expect(steps).toMatchObject([{ action: 'retired', certificateId: older }])
+    expect(report).toMatchObject({ retired: 1, withdrawn: 0, removed: 0 })
+    expect([held.get(older)?.status, held.get(newer)?.status]).toEqual(['INACTIVE', 'ACTIVE'])
+    for (const one of await machine.registry.certificates(device.deviceSerial))
+      expect(one.confirmedAt).toBeUndefined()
+    const trail = await machine.registry.events({ limit: 100 })
+    expect(trail.map(({ name }) => name)).not.toContain('certificate-confirmed')
+  })
+
+  it('the newer stays if the older has opened sessions and is expired', async () => {
+    const { run, held, clock, newer, older, machine, device } = await startWithTwo('older')
+    await machine.registry.setCertificateStatus(newer, 'INACTIVE', clock.now())
+    clock.move(364 * day)
+    const latest = (await machine.enroll(await rearm(machine, clock, device))).reply.certificateId
+    clock.move(7 * day)
+    expect((await run()).steps).toContainEqual(
+      expect.objectContaining({ action: 'retired', certificateId: older }),
+    )
+    expect(held.get(latest)?.status).toBe('ACTIVE')
+  })
+
+  it.each(['older', undefined] as const)(
+    'and not a minute earlier, nor by a dry run (session of: %s)',
+    async (present) => {
+      const { run, clock, statuses } = await startWithTwo(present)
+      clock.move(7 * day - 2 * minute)
+      expect((await run()).report).toMatchObject({ retired: 0, withdrawn: 0 })
+      clock.move(2 * minute)
+      expect((await run({ dryRun: true })).report).toMatchObject({ retired: 1, withdrawn: 0 })
+      expect(statuses()).toEqual(['ACTIVE', 'ACTIVE'])
+    },
+  )
+
+  it('nothing is retired that the first session of the newer has left', async () => {
+    const { run, clock, held, newer } = await startWithTwo('newer')
+    clock.move(8 * day)
+    expect((await run()).report).toMatchObject({ retired: 0, removed: 1 })
+    expect([...held.keys()]).toEqual([newer])
+  })
+})
+
+describe('a sweep', () => {
+  it('meets the youngest first, so that one that is cut off has seen the orphans', async () => {
+    const world = await start()
+    const devices = [await world.machine.addDevice(), await world.machine.addDevice()]
+    for (const device of devices) await world.vend(device)
+    // Signed for the second device's key, and never recorded.
+    const { machine, issuer, clock, add, held } = world
+    const [, { deviceSerial, key }] = devices as [Device, Device]
+    const judged = judgeRequest(await key.csr(deviceSerial), deviceSerial)
+    if (!judged.ok) throw new Error(judged.reason)
+    const lost = await issuer.issue(
+      judged.request,
+      (await machine.registry.find(deviceSerial))!,
+      {
+        deviceSerial,
+        claimNumber: 1,
+        publicKey: judged.request.publicKey,
+        certificateSerial: '40a1',
+        reservedAt: clock.now(),
+      },
+      { signal },
+    )
+    const orphan = add(lost.certificateChain[0]!, 'INACTIVE')
+    clock.move(2 * hour)
+    const seen: string[] = []
+    const cut = new Error('cut off')
+    const cutOff: Registry = {
+      ...machine.registry,
+      async findCertificate(id) {
+        seen.push(id)
+        if (seen.length === 2) throw cut
+        return machine.registry.findCertificate(id)
+      },
+    }
+    await expect(world.run({}, cutOff)).rejects.toBe(cut)
+    expect(seen[0]).toBe(orphan.certificateId)
+    expect([held.size, held.has(orphan.certificateId)]).toEqual([2, false])
+  })
+
+  it('leaves the device whose row AWS would refuse, says why, and goes on', async () => {
+    const { run, machine, vend, held, clock } = await start()
+    const [one, other] = [await machine.addDevice(), await machine.addDevice()]
+    const ids = [await vend(one), await vend(other)]
+    for (const id of ids) held.get(id)!.status = 'INACTIVE'
+    clock.move(2 * hour)
+    const bad: Registry = {
+      ...machine.registry,
+      find: async (serial) => {
+        const device = await machine.registry.find(serial)
+        return device && serial === other.deviceSerial ? { ...device, thingName: 'a b' } : device
+      },
+    }
+    const { steps, report } = await run({}, bad)
+    expect(report).toMatchObject({ left: 1, activated: 1 })
+    expect(steps[0]).toMatchObject({
+      action: 'left',
+      deviceSerial: other.deviceSerial,
+      why: expect.stringContaining(`the thing name of ${other.deviceSerial} must be`),
+    })
+    expect(ids.map((id) => held.get(id)!.status)).toEqual(['ACTIVE', 'INACTIVE'])
+  })
+
+  it('ends when AWS is busy, and when it is told to', async () => {
+    const { run, machine, vend, held, clock, issuer } = await start()
+    held.get(await vend(await machine.addDevice()))!.status = 'INACTIVE'
+    clock.move(2 * hour)
+    const stop = new AbortController()
+    const reason = new Error('stopped')
+    for (const [how, options] of [
+      [() => Promise.reject(issuerBusy(1000, 'throttled')), {}],
+      [
+        async () => {
+          stop.abort(reason)
+          throw reason
+        },
+        { signal: stop.signal },
+      ],
+    ] as const) {
+      Object.assign(issuer, { restore: how })
+      await expect(run(options)).rejects.toThrow(/busy|stopped/)
+    }
+  })
+})
