@@ -3,10 +3,11 @@ import { createHash, X509Certificate } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import { confirm } from '../src/activation.ts'
 import { day, hour, later, minute } from '../src/clock.ts'
+import { createAwsIotIssuer } from '../src/issuer/aws-iot.ts'
 import { createOwnCaIssuer } from '../src/issuer/aws-iot-own-ca.ts'
 import type { Iot } from '../src/issuer/iot-client.ts'
 import { issuerBusy } from '../src/issuer/issuer.ts'
-import { makeDeviceCa } from '../src/issuer/local.ts'
+import { createLocalIssuer, makeDeviceCa } from '../src/issuer/local.ts'
 import { judgeRequest } from '../src/policy.ts'
 import type { Registry } from '../src/registry/registry.ts'
 import { type SweepOptions, type SweepStep, sweep } from '../src/sweep.ts'
@@ -271,4 +272,34 @@ describe('a sweep', () => {
       await expect(run(options)).rejects.toThrow(/busy|stopped/)
     }
   })
+})
+
+describe('a name that AWS does not take', () => {
+  it.each(['aws-iot', 'without-ca', 'just-in-time'] as const)(
+    'is refused before anything is made (%s), and costs no claim',
+    async (kind) => {
+      const clock = movableClock()
+      const { iot, calls } = makeAccount(clock)
+      const ca = await makeDeviceCa(clock)
+      const issuer =
+        kind === 'aws-iot'
+          ? createAwsIotIssuer({ iot })
+          : createOwnCaIssuer({ iot, ca, registration: kind })
+      const machine = await startMachine({ issuer, clock })
+      const device = await machine.addDevice('SN-1', { policyName: 'a,b' })
+      expect((await machine.enroll(device)).status).toBe(500)
+      expect(machine.events).toContainEqual(
+        expect.objectContaining({
+          event: 'failed',
+          reason: expect.stringMatching(/^the policy name of SN-1 must be 1 to 128 letters/),
+        }),
+      )
+      expect(calls).toEqual([])
+      expect(await machine.registry.certificates('SN-1')).toEqual([])
+      // Whoever minds no names shows that the claim is still this key's to use.
+      const through = machine.another({ issuer: createLocalIssuer(ca) })
+      expect((await machine.enroll(device, { through })).status).toBe(200)
+      expect(await machine.alarms()).toEqual([])
+    },
+  )
 })

@@ -32,8 +32,15 @@ export interface OwnCaIssuerOptions extends BooksSettings {
 
 export function createOwnCaIssuer(options: OwnCaIssuerOptions): Issuer {
   const { iot, ca, registration, gate } = options
-  const local = createLocalIssuer(ca, options)
+  const signing = createLocalIssuer(ca, options)
   const books = createIotBooks(iot, options)
+  const local: Issuer = {
+    ...signing,
+    async issue(request, device, reservation, waiting) {
+      books.judge(device)
+      return signing.issue(request, device, reservation, waiting)
+    },
+  }
 
   const withdraw: NonNullable<Issuer['withdraw']> = async (certificate, status, waiting) =>
     void (await books.setStatus(certificate.certificateId, status, waiting))

@@ -34,7 +34,8 @@ export function createAwsIotIssuer(options: AwsIotIssuerOptions): Issuer {
   const spends = options.thingGroup === undefined ? costs : { ...costs, AddThingToThingGroup: 1 }
   return {
     ...(gate && { admit: (publicKey, now) => gate.ask(publicKey, spends, now) }),
-    async issue(request, _device, _reservation, waiting) {
+    async issue(request, device, _reservation, waiting) {
+      books.judge(device)
       const input = { certificateSigningRequest: request.pem, setAsActive: false }
       const made = await iot.call('CreateCertificateFromCsr', input, waiting)
       const certificate = new X509Certificate(made.certificatePem ?? '')

@@ -21,6 +21,12 @@ export interface BooksSettings {
 }
 
 export interface IotBooks {
+  /**
+   * To be asked before anything is made for the device.
+   *
+   * @throws Error if a name of the device's row is not one that AWS IoT takes everywhere
+   */
+  judge(device: Device): void
   /** Thing, policy, both attached, ACTIVE. */
   enter(certificate: Certificate, device: Device, options: Waiting): Promise<void>
   /** Sets a certificate's status. @returns false if AWS does not hold it */
@@ -39,7 +45,6 @@ const absent = 'ResourceNotFoundException'
 /** A name that AWS takes for a thing and for a policy alike. */
 const commonName = /^[A-Za-z0-9_-]{1,128}$/
 
-/** @throws Error if a name of the device's row is not one that AWS IoT takes everywhere */
 function judgeNames(device: Device, policyName: string): void {
   for (const [what, name] of [
     ['thing name', device.thingName],
@@ -124,13 +129,17 @@ export function createIotBooks(iot: Iot, settings: BooksSettings = {}): IotBooks
     }
   }
 
+  const policyOf = (device: Device): string =>
+    device.policyName ?? settings.policyName ?? defaultPolicyName
+
   return {
     learn,
+    judge: (device) => judgeNames(device, policyOf(device)),
     async enter(certificate, device, options) {
       const { certificateId } = certificate
       const { thingName } = device
-      const policyName = device.policyName ?? settings.policyName ?? defaultPolicyName
-      judgeNames(device, policyName)
+      const policyName = policyOf(device)
+      judgeNames(device, policyName) // an operator may have changed the row since
       const principal = await arnOf(certificate, options)
       await ensureThing(device, options)
       if (settings.thingGroup !== undefined) {
