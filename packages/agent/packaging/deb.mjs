@@ -146,7 +146,12 @@ try {
     ),
   )
   put('usr/share/man/man5/certvend.toml.5.gz', compress(configurationPage(edition)))
-  for (const unit of ['certvend.service', 'certvend-consumers.service', 'certvend-consumers.path'])
+  for (const unit of [
+    'certvend.service',
+    'certvend-consumers.service',
+    'certvend-consumers.path',
+    'certvend-consumers-resume.service',
+  ])
     copy(`usr/lib/systemd/system/${unit}`, unit)
   copy('usr/lib/sysusers.d/certvend.conf', 'certvend.sysusers')
   copy('etc/certvend/agent.toml', 'agent.toml')

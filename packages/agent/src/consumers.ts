@@ -102,6 +102,7 @@ export function eraseHandedOn(markDirectory: string): readonly string[] {
   const directories = listed(markDirectory)
   for (const directory of directories) eraseSets(directory)
   remove(listFile(markDirectory))
+  remove(markFile(markDirectory))
   return directories
 }
 
