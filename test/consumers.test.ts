@@ -202,6 +202,21 @@ test('a run that was killed while it woke a consumer is finished by the next', a
   expect(fs.existsSync(at('mark/unfinished'))).toBe(false)
 })
 
+test('an identity that changes during a run is handed on by the same run', async () => {
+  const { at, configure, run, command, change, seen } = await gateway()
+  configure(consumer(at, 'one'))
+  await run()
+  await change()
+  const once = `test -e ${at('going')} || { : > ${at('going')}; while test ! -e ${at('go')}; do sleep 0.05; done; }`
+  configure(consumer(at, 'one', { command: once }))
+  const running = command('run')
+  await expect.poll(() => fs.existsSync(at('going')), { timeout: 10_000 }).toBe(true)
+  const third = await change()
+  fs.writeFileSync(at('go'), '')
+  expect((await running.exited).code).toBe(0)
+  expect(seen('one')).toBe(third)
+})
+
 test('status shows what the last run came to', async () => {
   const { at, configure, run } = await gateway()
   configure(consumer(at, 'one', { command: 'exit 1' }))

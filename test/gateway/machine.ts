@@ -123,8 +123,11 @@ export async function buildMachine(base: string, directory: string): Promise<Mac
       )
       child = started
       ended = new Promise((resolve) => started.once('close', () => resolve()))
-      for (let tries = 0; tries < 400 && leader === ''; tries++, await pause(50))
+      // The first child that nspawn has is not always the one that stays.
+      for (let tries = 0; tries < 400; tries++, await pause(50)) {
         leader = (await host('pgrep', '-P', String(started.pid)).catch(() => '')).trim()
+        if (leader !== '' && (await run('test -d /run/systemd/system')).code === 0) break
+      }
       await until('systemctl is-system-running | grep -qE "running|degraded"')
     },
     async shutDown() {

@@ -1,8 +1,9 @@
 /** `certvend consumers run` and `check`: the identity, handed to the programs in `[[consumers]]`. */
-import { readUntrustedStore, systemClock } from '@certvend/client'
+import { type Credential, readUntrustedStore, systemClock } from '@certvend/client'
 import { type ConsumerResult, isSettled } from '../consumer.ts'
 import type { ConsumerSettings } from '../consumer-settings.ts'
 import {
+  type ConsumersRecord,
   consumersPlaces,
   eraseHandedOn,
   judgeConfigurationOwner,
@@ -29,6 +30,9 @@ function places(environment: NodeJS.ProcessEnv) {
   }
 }
 
+/** Rounds in a row, each because the identity changed during the one before. */
+const mostRounds = 10
+
 /** 0: all are well. 1: one is not. 2: a mistake in the configuration. */
 export async function consumersRun(
   flags: Flags,
@@ -40,11 +44,12 @@ export async function consumersRun(
   if (configFile === undefined || consumers.length === 0)
     return nothing(terminal, 'no [[consumers]] are configured')
   judgeConfigurationOwner(configFile)
-  const credential = readUntrustedStore(stateDirectory, systemClock.now())
+  const present = () => readUntrustedStore(stateDirectory, systemClock.now())
+  let credential = present()
   if (!credential) return nothing(terminal, `${stateDirectory} holds no credential yet`)
   const stop = stopOnSignals()
-  try {
-    const record = await runConsumers(consumers, {
+  const handOn = (credential: Credential): Promise<ConsumersRecord> =>
+    runConsumers(consumers, {
       credential,
       run: runProgram(),
       clock: systemClock,
@@ -55,6 +60,15 @@ export async function consumersRun(
         if (!flags.json) terminal.progress(resultInWords(result))
       },
     })
+  try {
+    let record = await handOn(credential)
+    // systemd sees no change of the link while its unit runs.
+    for (let rounds = 1; rounds < mostRounds; rounds++) {
+      const next = present()
+      if (!next || next.certificateId === credential.certificateId) break
+      credential = next
+      record = await handOn(credential)
+    }
     if (flags.json) terminal.out(JSON.stringify(record, undefined, 2))
     return record.consumers.every(isWell) ? 0 : 1
   } finally {
