@@ -1,7 +1,6 @@
 /** Tables of older vending machines, as they stand: rows written by hand, in their functions' words. */
 import {
   type AttributeValue,
-  CreateTableCommand,
   type DynamoDBClient,
   GetItemCommand,
   PutItemCommand,
@@ -11,7 +10,7 @@ import { day, later } from '../src/clock.ts'
 import { type DynamodbOptions, openDynamodbRegistry } from '../src/registry/dynamodb.ts'
 import { type Registry, vendedElsewhere } from '../src/registry/registry.ts'
 import { makeDeviceKey } from './device.ts'
-import { clientFor, startDynalite, tablesFor } from './dynamodb.ts'
+import { clientFor, makeTable, startDynalite, tablesFor } from './dynamodb.ts'
 import { startMachine } from './machine.ts'
 import { add, hex, issued, now, reservation, reserve, token } from './registry-suite/facts.ts'
 
@@ -36,7 +35,7 @@ async function adopt(
   made += 1
   const table = `adopted-${made}`
   const key = options.shape === 'iot-atlas' ? 'device_uid' : 'serialNumber'
-  for (const input of tablesFor(table, key)) await client.send(new CreateTableCommand(input))
+  for (const input of tablesFor(table, key)) await makeTable(client, input)
   for (const Item of rows) await client.send(new PutItemCommand({ TableName: table, Item }))
   const registry: Registry = openDynamodbRegistry({ table, client, ...options })
   const row = async (serial: string) => {

@@ -2,12 +2,12 @@
  * A process that ends in the middle: after every call to DynamoDB, once with the call done and once
  * without. What the next request finds must be whole again.
  */
-import { CreateTableCommand, type DynamoDBClient } from '@aws-sdk/client-dynamodb'
+import type { DynamoDBClient } from '@aws-sdk/client-dynamodb'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { day, later } from '../src/clock.ts'
 import { openDynamodbRegistry } from '../src/registry/dynamodb.ts'
 import { isRegistryBusy, type Registry, registryBusy } from '../src/registry/registry.ts'
-import { clientFor, startDynalite, tablesFor } from './dynamodb.ts'
+import { clientFor, makeTable, startDynalite, tablesFor } from './dynamodb.ts'
 import { add, hex, issued, now, reservation, reserve, token } from './registry-suite/facts.ts'
 
 let client: DynamoDBClient
@@ -56,7 +56,7 @@ async function endEverywhere(
     for (let calls = 1; ; calls += 1) {
       made += 1
       const table = `crash-${made}`
-      for (const input of tablesFor(table)) await client.send(new CreateTableCommand(input))
+      for (const input of tablesFor(table)) await makeTable(client, input)
       const registry = openDynamodbRegistry({ table, client })
       await before(registry)
       const ending = endingAfter(calls, lost)
@@ -202,7 +202,7 @@ describe('a process that ends in the middle of', () => {
 describe('an answer of DynamoDB that got lost', () => {
   it('is found out when the SDK asks again, and nothing is done twice', async () => {
     const table = 'lost-answers'
-    for (const input of tablesFor(table)) await client.send(new CreateTableCommand(input))
+    for (const input of tablesFor(table)) await makeTable(client, input)
     // Every write is sent twice, and the second answer is the one that counts: as the SDK's own retry.
     const twice = {
       send: async (command: { readonly constructor: { readonly name: string } }) => {

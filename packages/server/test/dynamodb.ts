@@ -5,6 +5,7 @@ import {
   CreateTableCommand,
   type CreateTableCommandInput,
   DeleteTableCommand,
+  DescribeTableCommand,
   DynamoDBClient,
 } from '@aws-sdk/client-dynamodb'
 import dynalite from 'dynalite'
@@ -56,7 +57,7 @@ export function homeAt(endpoint: string, stop: () => Promise<void> = async () =>
     async make() {
       made += 1
       const table = `registry-${process.pid}-${made}`
-      for (const input of tablesFor(table)) await client.send(new CreateTableCommand(input))
+      for (const input of tablesFor(table)) await makeTable(client, input)
       return {
         open: async () => openDynamodbRegistry({ table, client }),
         async remove() {
@@ -84,5 +85,18 @@ export async function startDynalite(): Promise<{ endpoint: string; stop(): Promi
         server.close(() => resolve())
         server.closeAllConnections()
       }),
+  }
+}
+
+/** A table is not there before it is ACTIVE, which comes a moment after it was made. */
+export async function makeTable(
+  client: DynamoDBClient,
+  input: CreateTableCommandInput,
+): Promise<void> {
+  await client.send(new CreateTableCommand(input))
+  const { TableName } = input
+  for (;;) {
+    const { Table } = await client.send(new DescribeTableCommand({ TableName }))
+    if (Table?.TableStatus === 'ACTIVE') return
   }
 }
