@@ -57,7 +57,9 @@ export interface CertificateOptions {
   readonly excludedDomain?: string
 }
 
-/** Issues one certificate with subject `CN=<name>`. */
+const named = (name: string): string => (name === '' ? '' : `CN=${name}`)
+
+/** Issues one certificate with subject `CN=<name>`, or without a subject if the name is empty. */
 export async function certify(name: string, options: CertificateOptions = {}): Promise<Certified> {
   const { issuer, ca = false, dns = [], ip = [], extendedKeyUsage = [] } = options
   const keys = options.keys ?? (await makeKeys())
@@ -88,8 +90,8 @@ export async function certify(name: string, options: CertificateOptions = {}): P
   if (permittedDomain) extensions.push(nameConstraints(0xa0, permittedDomain))
   if (excludedDomain) extensions.push(nameConstraints(0xa1, excludedDomain))
   const certificate = await x509.X509CertificateGenerator.create({
-    subject: `CN=${name}`,
-    issuer: `CN=${issuer?.name ?? name}`,
+    subject: named(name),
+    issuer: named(issuer?.name ?? name),
     publicKey: (options.publicKey ?? keys.publicKey) as never,
     signingKey: (issuer?.keys ?? keys).privateKey as never,
     notBefore: options.notBefore ?? longAgo,

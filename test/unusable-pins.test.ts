@@ -11,9 +11,11 @@ const pinned = pinnedWays()
 describe('a pin that cannot be used', () => {
   let h: Hierarchy
   let weak: Certified
+  let nameless: Certified
   beforeAll(async () => {
     h = await makeHierarchy('EC')
     weak = await h.authority('Weak', { issuer: h.root, keys: await makeKeys('RSA-1024') })
+    nameless = await h.authority('', { issuer: h.root })
   })
 
   const unusable: readonly (readonly [string, () => string | string[]])[] = [
@@ -35,6 +37,7 @@ describe('a pin that cannot be used', () => {
     ['a CA and an end-entity certificate', () => [h.inter.certificate, h.leaf.certificate]],
     ['a CA and garbage after it', () => [h.inter.certificate, broken(h.inter.certificate)]],
     ['a CA with an RSA key of 1024 bits', () => weak.certificate],
+    ['a CA without a subject', () => nameless.certificate],
   ]
 
   it.each(unusable)('is refused before any connection: %s', async (_title, pins) => {
@@ -46,6 +49,11 @@ describe('a pin that cannot be used', () => {
     const endpoint = { host: 'localhost', port: pinned.peer?.port ?? 0, trustAnchors }
     await expect(connect(credentialFor(device, endpoint))).rejects.toThrow(TypeError)
     expect(pinned.peer?.opened).toBe(0)
+  })
+
+  it('is refused by name, and without one by what it lacks', () => {
+    expect(() => parseTrustAnchors(weak.certificate)).toThrow('"CN=Weak" has an RSA key under 2048')
+    expect(() => parseTrustAnchors(nameless.certificate)).toThrow('a certificate without a subject')
   })
 
   it('is understood with a byte order mark, CRLF line ends and words around it', async () => {

@@ -28,13 +28,18 @@ export interface TrustAnchors {
 /**
  * Reads trust anchors (pins) from PEM; more than one is the normal case (current and next).
  *
- * @throws TypeError when there is none, one cannot be read, is not a CA, or has a weak key. Empty
- *   text must never reach `tls`, which would fall back to the public roots.
+ * @throws TypeError when there is none, one cannot be read, has no subject, is not a CA, or has a weak
+ *   key. Empty text must never reach `tls`, which would fall back to the public roots.
  */
 export function parseTrustAnchors(pem: string | readonly string[]): TrustAnchors {
   const certificates = readCertificates(typeof pem === 'string' ? pem : pem.join('\n'))
   for (const certificate of certificates) {
-    const name = certificate.subject.replaceAll('\n', ', ')
+    // Before Node 26 an empty name is undefined, whatever the types say.
+    const name = (certificate.subject ?? '').replaceAll('\n', ', ')
+    if (!name)
+      throw new TypeError(
+        'a certificate without a subject names no CA (RFC 5280 section 4.1.2.6); pin the CA that issued it',
+      )
     if (!certificate.ca)
       throw new TypeError(`"${name}" is not a CA certificate; pin the CA that issued it`)
     const weakness = weaknessOf(certificate)
