@@ -43,10 +43,18 @@ export async function startMinistack(
   return { ...started, mqttPort }
 }
 
+/**
+ * moto. It answers each request in a thread of its own and takes no lock between a write's condition and
+ * the write, so that a bare conditional UpdateItem can have two winners, which DynamoDB never has. Its
+ * threads therefore change only where one waits (input and output), never in the middle of a write.
+ */
 export async function startMoto(program, work) {
   const port = await freePort()
   const url = `http://127.0.0.1:${port}`
-  return start('moto', program, ['-H', '127.0.0.1', '-p', String(port)], {
+  const python = path.join(path.dirname(program), 'python')
+  const main =
+    'import sys; sys.setswitchinterval(60); from moto.server import main; main(sys.argv[1:])'
+  return start('moto', python, ['-c', main, '-H', '127.0.0.1', '-p', String(port)], {
     work,
     url,
     env: {},
