@@ -11,9 +11,9 @@
  *   and the older has; the older if nobody told us of any session. That one was used is never noted here.
  *
  * Certificates that are nobody's here are not touched. Everything is repeatable; what cannot be removed yet
- * (AWS detaches in its own time) is left for the next time, and so is a device whose row AWS refuses. The
- * youngest come first: a sweep that is cut off has seen the orphans. Rate-gated, so that enrolling goes
- * first.
+ * (AWS detaches in its own time) is left for the next time, and so is a device whose row AWS refuses, and a
+ * certificate or a row that cannot be read. The youngest come first: a sweep that is cut off has seen the
+ * orphans. Rate-gated, so that enrolling goes first.
  */
 import { createHash, X509Certificate } from 'node:crypto'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -47,10 +47,15 @@ export interface SweepOptions extends Waiting {
 
 export type SweepAction = 'removed' | 'withdrawn' | 'activated' | 'retired' | 'left'
 
-export interface SweepStep {
-  readonly action: SweepAction
+/** What a step is about. */
+interface Swept {
   readonly certificateId: string
-  readonly deviceSerial: string
+  /** Absent where it could not be found out. */
+  readonly deviceSerial?: string
+}
+
+export interface SweepStep extends Swept {
+  readonly action: SweepAction
   /** `orphan`, `replaced`, AWS's reason, the error that left it, … */
   readonly why: string
 }
@@ -76,26 +81,27 @@ export async function sweep(tools: SweepTools, options: SweepOptions): Promise<S
   const counts = { removed: 0, withdrawn: 0, activated: 0, retired: 0, left: 0 }
   const retired = new Set<string>()
 
+  const say = (action: SweepAction, { certificateId, deviceSerial }: Swept, why: string): void => {
+    counts[action] += 1
+    options.onStep?.({ action, certificateId, ...(deviceSerial && { deviceSerial }), why })
+  }
+  /** One bad certificate, or row, must not keep the sweep from all the others. */
+  const leave = (about: Swept, error: unknown): void => {
+    if (isIssuerBusy(error) || isRegistryBusy(error) || options.signal.aborted) throw error
+    say('left', about, isRefusal(error) ? error.refusal : (error as Error).message)
+  }
   const step = async (
     action: SweepAction,
-    about: { certificateId: string; deviceSerial: string },
+    about: Swept,
     why: string,
     work: () => Promise<unknown>,
   ): Promise<void> => {
-    const { certificateId, deviceSerial } = about
-    const say = (done: SweepAction, reason: string): void => {
-      counts[done] += 1
-      options.onStep?.({ action: done, certificateId, deviceSerial, why: reason })
-    }
-    if (dryRun) return say(action, why)
     try {
-      await work()
-      say(action, why)
+      if (!dryRun) await work()
     } catch (error) {
-      // One bad row must not keep the sweep from all the others.
-      if (isIssuerBusy(error) || isRegistryBusy(error) || options.signal.aborted) throw error
-      say('left', isRefusal(error) ? error.refusal : (error as Error).message)
+      return leave(about, error)
     }
+    say(action, about, why)
   }
 
   async function judge(listed: Listed): Promise<void> {
@@ -162,7 +168,7 @@ export async function sweep(tools: SweepTools, options: SweepOptions): Promise<S
   let seen = 0
   for await (const listed of everyCertificate(iot, options)) {
     seen += 1
-    await judge(listed)
+    await judge(listed).catch((error: unknown) => leave(listed, error))
   }
   return { seen, ...counts }
 }

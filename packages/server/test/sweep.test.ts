@@ -34,6 +34,7 @@ interface Held {
 /** What AWS IoT holds, in the order of its making; it lists two to a page. */
 function makeAccount(clock: MovableClock) {
   const held = new Map<string, Held>()
+  const made: string[] = []
   const calls: string[] = []
   const add = (certificatePem: string, status: string): Held => {
     const certificateId = createHash('sha256')
@@ -43,6 +44,7 @@ function makeAccount(clock: MovableClock) {
     const creationDate = clock.now()
     const one = { certificateId, certificateArn, certificatePem, creationDate, status }
     held.set(certificateId, one)
+    made.push(certificateId)
     return one
   }
   const answers: Readonly<Record<string, (input: Record<string, string>) => object>> = {
@@ -52,12 +54,11 @@ function makeAccount(clock: MovableClock) {
       return {}
     },
     ListCertificates({ marker = '0', ascendingOrder }) {
-      const all = [...held.values()]
+      const all = ascendingOrder ? made : made.toReversed()
       const from = Number(marker)
+      const page = all.slice(from, from + 2).flatMap((id) => held.get(id) ?? [])
       return {
-        certificates: (ascendingOrder ? all : all.reverse())
-          .slice(from, from + 2)
-          .map((one) => ({ ...one })),
+        certificates: page.map((one) => ({ ...one })),
         ...(from + 2 < all.length && { nextMarker: String(from + 2) }),
       }
     },
@@ -112,11 +113,31 @@ async function start() {
   }
 }
 
+type World = Awaited<ReturnType<typeof start>>
+
 async function rearm({ registry }: Machine, clock: MovableClock, device: Device): Promise<Device> {
   const token = await hashToken(device.token, 'generated')
   const openUntil = later(clock.now(), day)
   await registry.rearm(device.deviceSerial, { token, openUntil, revoke: false }, clock.now())
   return { ...device, key: await makeDeviceKey() }
+}
+
+/** A certificate that is signed for a device's key, and never recorded. */
+async function lose({ machine, issuer, clock }: World, device: Device): Promise<string> {
+  const { deviceSerial, key } = device
+  const judged = judgeRequest(await key.csr(deviceSerial), deviceSerial)
+  if (!judged.ok) throw new Error(judged.reason)
+  const { publicKey } = judged.request
+  const reservation = {
+    deviceSerial,
+    claimNumber: 1,
+    publicKey,
+    certificateSerial: '40a1',
+    reservedAt: clock.now(),
+  }
+  const row = (await machine.registry.find(deviceSerial))!
+  const lost = await issuer.issue(judged.request, row, reservation, { signal })
+  return lost.certificateChain[0]!
 }
 
 /** A device with two certificates in force. */
@@ -195,36 +216,22 @@ describe('a sweep', () => {
     const world = await start()
     const devices = [await world.machine.addDevice(), await world.machine.addDevice()]
     for (const device of devices) await world.vend(device)
-    // Signed for the second device's key, and never recorded.
-    const { machine, issuer, clock, add, held } = world
-    const [, { deviceSerial, key }] = devices as [Device, Device]
-    const judged = judgeRequest(await key.csr(deviceSerial), deviceSerial)
-    if (!judged.ok) throw new Error(judged.reason)
-    const lost = await issuer.issue(
-      judged.request,
-      (await machine.registry.find(deviceSerial))!,
-      {
-        deviceSerial,
-        claimNumber: 1,
-        publicKey: judged.request.publicKey,
-        certificateSerial: '40a1',
-        reservedAt: clock.now(),
-      },
-      { signal },
-    )
-    const orphan = add(lost.certificateChain[0]!, 'INACTIVE')
+    const { machine, clock, add, held } = world
+    const orphan = add(await lose(world, devices[1]!), 'INACTIVE')
     clock.move(2 * hour)
     const seen: string[] = []
     const cut = new Error('cut off')
+    const stop = new AbortController()
     const cutOff: Registry = {
       ...machine.registry,
       async findCertificate(id) {
         seen.push(id)
-        if (seen.length === 2) throw cut
+        if (seen.length === 2) stop.abort(cut)
+        stop.signal.throwIfAborted()
         return machine.registry.findCertificate(id)
       },
     }
-    await expect(world.run({}, cutOff)).rejects.toBe(cut)
+    await expect(world.run({ signal: stop.signal }, cutOff)).rejects.toBe(cut)
     expect(seen[0]).toBe(orphan.certificateId)
     expect([held.size, held.has(orphan.certificateId)]).toEqual([2, false])
   })
@@ -250,6 +257,34 @@ describe('a sweep', () => {
       why: expect.stringContaining(`the thing name of ${other.deviceSerial} must be`),
     })
     expect(ids.map((id) => held.get(id)!.status)).toEqual(['ACTIVE', 'INACTIVE'])
+  })
+
+  it('leaves what it cannot read, certificate or row, says why, and goes on', async () => {
+    const world = await start()
+    const { machine, vend, held, clock, add } = world
+    const [one, other] = [await machine.addDevice(), await machine.addDevice()]
+    const [known, kept] = [await vend(one), await vend(other)]
+    const orphan = add(await lose(world, one), 'INACTIVE')
+    const torn = add(await lose(world, other), 'INACTIVE')
+    Object.assign(torn, { certificatePem: torn.certificatePem.slice(0, 200) })
+    clock.move(2 * hour)
+    const bad: Registry = {
+      ...machine.registry,
+      async findCertificate(id) {
+        if (id === known) throw new TypeError('the row cannot be read')
+        return machine.registry.findCertificate(id)
+      },
+    }
+    for (const dryRun of [true, false]) {
+      const { steps, report } = await world.run({ dryRun }, bad)
+      expect(report).toMatchObject({ seen: 4, left: 2, removed: 1 })
+      expect(steps).toEqual([
+        { action: 'left', certificateId: torn.certificateId, why: expect.stringMatching(/PEM/) },
+        expect.objectContaining({ action: 'removed', certificateId: orphan.certificateId }),
+        { action: 'left', certificateId: known, why: 'the row cannot be read' },
+      ])
+    }
+    expect([...held.keys()]).toEqual([known, kept, torn.certificateId])
   })
 
   it('ends when AWS is busy, and when it is told to', async () => {

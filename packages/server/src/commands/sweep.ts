@@ -69,7 +69,7 @@ async function run(options: SweepCommandOptions, terminal: Terminal): Promise<vo
           if (options.json) print(terminal, step)
           else
             terminal.out(
-              `${step.action}\t${step.certificateId}\t${step.deviceSerial}\t${step.why}\n`,
+              `${step.action}\t${step.certificateId}\t${step.deviceSerial ?? '-'}\t${step.why}\n`,
             )
         },
       },

@@ -14,8 +14,8 @@ export const handler = await start(async () => {
   return async () => {
     const report = await sweep(tools, {
       signal: AbortSignal.timeout(timeoutMs),
-      onStep: ({ action, certificateId, deviceSerial, why }) =>
-        log({ event: `sweep-${action}`, certificateId, deviceSerial, reason: why }),
+      onStep: ({ action, why, ...about }) =>
+        log({ event: `sweep-${action}`, ...about, reason: why }),
     })
     const counts = Object.entries(report).map(([name, count]) => `${name} ${count}`)
     log({ event: 'swept', reason: counts.join(', ') })
