@@ -84,6 +84,12 @@ describe('certvend renew', () => {
     await expect.poll(() => count(agent, 'session.open'), patiently).toBe(2)
     expect(keyOf(device)).toBe(before)
     expect(revoked).toHaveLength(1)
+    // A command that finds no agent keeps out of the way of one that is there all the same.
+    fs.renameSync(device.at('state', 'control.sock'), device.at('state', 'aside.sock'))
+    const aside = await certvend(device, 'renew', ...vending(lab, device))
+    fs.renameSync(device.at('state', 'aside.sock'), device.at('state', 'control.sock'))
+    expect(aside.code).toBe(3)
+    expect(aside.stderr).toMatch(/^certvend: another process holds .* \(ERR_STORE_LOCKED\)\nhint: /)
     // Asked again, it gets its turn, and only then gives way to another.
     await lab.registry.setCertificateStatus(revoked[0] as string, 'ACTIVE', new Date())
     expect((await certvend(device, 'renew', ...place(device))).code).toBe(0)
@@ -139,14 +145,18 @@ describe('certvend renew', () => {
         return response
       },
     })
-    const asked = certvend(device, 'renew', ...place(device))
+    const asked = certvend(device, 'renew', ...vending(lab, device))
     if (path === undefined) {
       await expect.poll(() => count(agent, 'enroll.done'), patiently).toBe(2)
       agent.child.kill('SIGKILL')
     }
     await agent.exited
-    const { code } = await asked
-    if (path !== undefined) expect(code).not.toBe(0)
+    const { code, stderr } = await asked
+    if (path !== undefined) {
+      expect(code).toBe(1)
+      expect(stderr).toMatch(/^certvend: the agent did not answer \(ERR_TIMEOUT\)\nhint: /)
+      expect(lab.requests.filter((request) => request.path === path)).toHaveLength(1)
+    }
     const next = start(['run', ...device.flags()], { cwd: device.path })
     await next.until('publish.acknowledged')
     expect((await certvend(device, 'renew', ...place(device))).code).toBe(0)

@@ -1,6 +1,6 @@
 /** A renewal by the command itself, where no agent runs: the same steps, and the proof is one session. */
 import {
-  CertvendError,
+  type CertvendError,
   type Credential,
   type CredentialStore,
   connect,
@@ -14,15 +14,6 @@ import type { Settings } from './settings.ts'
 import { waitingSuccessor } from './succession.ts'
 import type { Terminal } from './terminal.ts'
 import { inWords } from './wording.ts'
-
-/** How long the daemon may take over an errand, in milliseconds: an exchange, a farewell, a session. */
-export const longestMs: number = 120_000
-
-/** For an agent that left in the middle of an errand. */
-export const unanswered = (): CertvendError =>
-  new CertvendError('ERR_TIMEOUT', 'the agent did not answer', {
-    hint: 'certvend status says how it is; ask again',
-  })
 
 export interface HereOptions {
   readonly settings: Settings
@@ -55,6 +46,7 @@ async function prove(
   terminal: Terminal,
   signal: AbortSignal,
 ): Promise<CertvendError | undefined> {
+  store.lock() // first of all: a session of ours would end that of an agent that did not answer
   const successor = waitingSuccessor(store)
   if (!successor) return undefined
   const { host, port } = successor.endpoint

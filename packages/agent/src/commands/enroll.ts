@@ -12,13 +12,13 @@ import { plainHttp, readEnrollment, refuseExpiredPins } from '../enrollment.ts'
 import { configurationError, type ExitCode, toFailure } from '../failure.ts'
 import { loggedFailure } from '../log.ts'
 import { proxyPlace } from '../proxy.ts'
-import { longestMs, renewHere, unanswered } from '../renew-here.ts'
+import { renewHere } from '../renew-here.ts'
 import { readSerial } from '../serial.ts'
 import { type Flags, resolveSettings, type Settings } from '../settings.ts'
 import { stopOnSignals } from '../signals.ts'
-import { ask, resultOf } from '../socket.ts'
 import { type CredentialDocument, describeCredential } from '../status.ts'
 import type { Terminal } from '../terminal.ts'
+import { hasAgent, throughAgent } from '../through-agent.ts'
 import { readToken } from '../token.ts'
 import { day, inWords } from '../wording.ts'
 
@@ -39,8 +39,8 @@ export async function enroll(
       terminal.out(credentialText(stored, store.directory, flags))
       return 0
     }
-    const told = await throughAgent(flags, settings, environment)
-    if (told) {
+    if (await hasAgent(settings.socketDirectory)) {
+      const told = await askAgent(flags, settings, environment)
       terminal.out(shown(told, store.directory, flags))
       return 0
     }
@@ -105,17 +105,12 @@ function progressTo(terminal: Terminal): (event: EnrollEvent) => void {
   }
 }
 
-/**
- * What the running agent made of it; nothing when none answers. It asks by its own configuration, and
- * takes a token from here, as it may not be able to read a file of root's.
- */
-async function throughAgent(
+/** It asks by its own configuration, and takes a token from here, as it may not read a file of root's. */
+async function askAgent(
   flags: Flags,
   settings: Settings,
   environment: NodeJS.ProcessEnv,
-): Promise<CredentialDocument | undefined> {
-  const { socketDirectory } = settings
-  if (!(await ask(socketDirectory, 'control', { do: 'status' }))) return undefined
+): Promise<CredentialDocument> {
   if (flags.server ?? flags.pin ?? flags.serial)
     throw configurationError(
       'an agent runs on this state directory and asks by its own configuration',
@@ -130,9 +125,7 @@ async function throughAgent(
     ...(flags.discard ? { discard: true } : {}),
     ...(token ? { token } : {}),
   }
-  const answer = await ask(socketDirectory, 'control', request, longestMs)
-  if (!answer) throw unanswered()
-  return resultOf(answer) as CredentialDocument
+  return (await throughAgent(settings.socketDirectory, request)) as CredentialDocument
 }
 
 const credentialText = (credential: Credential, stateDirectory: string, flags: Flags): string =>

@@ -14,10 +14,9 @@ import type { Owner } from '@certvend/client/durable'
 import { readVendingServer } from '../enrollment.ts'
 import { configurationError, type ExitCode } from '../failure.ts'
 import { type Forgotten, tell } from '../forget.ts'
-import { longestMs } from '../renew-here.ts'
 import { type Flags, resolveSettings, type Settings } from '../settings.ts'
-import { ask, resultOf } from '../socket.ts'
 import type { Terminal } from '../terminal.ts'
+import { hasAgent, throughAgent } from '../through-agent.ts'
 
 export async function forget(flags: Flags, terminal: Terminal): Promise<ExitCode> {
   const settings = await resolveSettings(flags)
@@ -38,9 +37,8 @@ export async function forget(flags: Flags, terminal: Terminal): Promise<ExitCode
       return 1
     }
   }
-  const answer = await ask(socketDirectory, 'control', { do: 'forget' }, longestMs)
-  const forgotten = answer
-    ? (resultOf(answer) as Forgotten)
+  const forgotten = (await hasAgent(socketDirectory))
+    ? ((await throughAgent(socketDirectory, { do: 'forget' })) as Forgotten)
     : await forgetHere(settings, credential)
   say(forgotten, flags, terminal)
   if (tokenFile && existsSync(tokenFile.value))

@@ -2,12 +2,12 @@
 import { openCredentialStore } from '@certvend/client'
 import type { ExitCode } from '../failure.ts'
 import { proxyPlace } from '../proxy.ts'
-import { longestMs, renewHere } from '../renew-here.ts'
+import { renewHere } from '../renew-here.ts'
 import { type Flags, resolveSettings } from '../settings.ts'
 import { stopOnSignals } from '../signals.ts'
-import { ask, resultOf } from '../socket.ts'
 import { type CredentialDocument, describeCredential } from '../status.ts'
 import type { Terminal } from '../terminal.ts'
+import { hasAgent, throughAgent } from '../through-agent.ts'
 import { shown } from './enroll.ts'
 
 export async function renew(
@@ -18,9 +18,9 @@ export async function renew(
   const settings = await resolveSettings(flags, environment)
   proxyPlace(environment)
   const { stateDirectory, socketDirectory } = settings
-  const answer = await ask(socketDirectory, 'control', { do: 'renew' }, longestMs)
-  if (answer) {
-    terminal.out(shown(resultOf(answer) as CredentialDocument, stateDirectory, flags))
+  if (await hasAgent(socketDirectory)) {
+    const told = await throughAgent(socketDirectory, { do: 'renew' })
+    terminal.out(shown(told as CredentialDocument, stateDirectory, flags))
     return 0
   }
   const store = await openCredentialStore(stateDirectory)
