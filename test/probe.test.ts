@@ -65,13 +65,16 @@ describe('a probe', () => {
     }
   })
 
-  it('recognises a gateway-2021 that shows its ping to nobody', async () => {
+  it.each([
+    ['shows its ping to nobody', { status: 401, body: '{"message":"Unauthorized"}' }],
+    ['is of an earlier version', { status: 200, body: '{"response":"OK"}' }],
+  ])('recognises a gateway-2021 that %s', async (_, answer) => {
     const report = await probeVendingServer(
       { url, pins },
       {
         send: async ({ url: target }) =>
           target.pathname.endsWith('/register')
-            ? response({ status: 401, body: '{"message":"Unauthorized"}' })
+            ? response(answer)
             : response({ status: 403, body: '{"message":"Missing Authentication Token"}' }),
       },
     )

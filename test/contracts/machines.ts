@@ -145,7 +145,7 @@ const iotAtlas = (world: World): RequestHandler =>
 
 const gateway2021 = (world: World): RequestHandler[] => [
   http.get('*/register', () =>
-    HttpResponse.json({ response: 'pong', time: '2021-02-01T00:00:00.000Z' }),
+    HttpResponse.json({ response: true, time: Math.round(Date.now() / 1000) }),
   ),
   http.post('*/register', async ({ request }) => {
     const given = request.headers.get('authorization')

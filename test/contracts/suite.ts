@@ -218,6 +218,18 @@ export function contract(implementation: Implementation, dialect: OldDialect): v
       expect(stored).toBeUndefined()
     })
 
+    it.runIf(dialect === 'gateway-2021')('answers a ping with the time in seconds', async () => {
+      const machine = await start()
+      const reply = await machine.ask({ method: 'GET', path: '/register' })
+      expect(reply.status).toBe(200)
+      expect(reply.headers['content-type']).toMatch(/^application\/json(;|$)/)
+      const body = JSON.parse(reply.body)
+      expect(body).toEqual({ response: true, time: expect.any(Number) })
+      expect(Number.isInteger(body.time)).toBe(true)
+      expect(new Date(body.time * 1000).getUTCFullYear()).toBeGreaterThan(2020)
+      expect(new Date(body.time * 1000).getUTCFullYear()).toBeLessThan(2100)
+    })
+
     it('gives a request without serial and token no certificate', async () => {
       const machine = await start()
       await machine.addDevice()

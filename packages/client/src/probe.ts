@@ -79,7 +79,11 @@ const getcert = (url: URL): SendRequest => {
   return get(target)
 }
 
-const Pong = v.strictObject({ response: v.string(), time: v.optional(v.unknown()) })
+/** `true` and seconds since 1970; before that it was "OK", without a time. */
+const Pong = v.strictObject({
+  response: v.union([v.literal(true), v.string()]),
+  time: v.optional(v.unknown()),
+})
 
 const questions: readonly Question[] = [
   {

@@ -304,7 +304,7 @@ describe('other requests to the same URLs', () => {
     ['POST', '/LATEST/getcert', 405, '{"message":"Missing Authentication Token"}'],
     ['POST', '/Prod/getcert', 405, 'Bad Request'],
     ['GET', '/dev/registration', 405, '{"message":"Missing Authentication Token"}'],
-    ['GET', '/prod/register', 200, '{"response":"OK"}'],
+    ['GET', '/prod/register', 200, '{"response":true,"time":1905249600}'],
     ['GET', '/', 200, 'Access Deny!'],
   ])('%s %s vends nothing', async (verb, path, status, text) => {
     const machine = await startLegacy()

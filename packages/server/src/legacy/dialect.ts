@@ -82,7 +82,7 @@ export interface LegacyDialect {
   /** `malformed-request` is what {@link read} could not read. */
   refuse(code: ProblemCode): LegacyAnswer
   /** The answer to any other method on its path. */
-  turnAway(method: string): LegacyAnswer
+  turnAway(method: string, now: Date): LegacyAnswer
 }
 
 /**

@@ -127,7 +127,7 @@ export function createLegacyFront(options: LegacyOptions): LegacyFront {
       count.add(dialect.name, answer.status === 200 ? 'accepted' : 'refused')
       return { answer }
     }
-    if (method !== dialect.method) return { answer: dialect.turnAway(method) }
+    if (method !== dialect.method) return { answer: dialect.turnAway(method, clock.now()) }
     return answerAsked(dialect, dialect.read(asks), remoteAddress)
   }
 

@@ -45,8 +45,8 @@ export const gateway2021: LegacyDialect = {
     ),
     ...(problems[code] === 401 && { headers: { 'www-authenticate': 'DeviceToken' } }),
   }),
-  turnAway: (method) =>
-    method === 'GET'
-      ? json(200, { response: 'OK' })
+  turnAway: (method, now) =>
+    method === 'GET' // a ping; seconds
+      ? json(200, { response: true, time: Math.round(now.getTime() / 1000) })
       : json(problems['method-not-allowed'], { message: 'Missing Authentication Token' }),
 }
