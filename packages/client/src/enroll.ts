@@ -17,7 +17,7 @@ import { judgeVended, servedKey } from './issued.ts'
 import { isPkcs11Key, type KeyAlgorithm, type Pkcs11Key } from './key.ts'
 import type { ProxyOptions } from './proxy.ts'
 import { type Backoff, retrying } from './retry.ts'
-import type { Send, SendResponse } from './send.ts'
+import type { Send, SendLimits, SendResponse } from './send.ts'
 import type { CredentialStore } from './store.ts'
 import { type Asking, permit, recordRefusal, recordSending, spent } from './unrepeatable.ts'
 import { describeServer, type VendingServer } from './vending-server.ts'
@@ -65,7 +65,8 @@ async function channel(server: VendingServer, options: EnrollOptions): Promise<S
   return send ?? (await import('./https.ts')).createSend(server.pins, clock, options)
 }
 
-const exchangeLimits = ({ signal, deadlineMs = 30_000 }: EnrollOptions) => ({
+/** Of one exchange with a vending machine. */
+export const exchangeLimits = ({ signal, deadlineMs = 30_000 }: EnrollOptions): SendLimits => ({
   deadlineMs,
   replyBytes: limits.replyBytes,
   ...(signal ? { signal } : {}),

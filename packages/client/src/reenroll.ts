@@ -8,7 +8,7 @@ import { keepAppointment, rememberAppointment } from './appointment.ts'
 import { systemClock } from './clock.ts'
 import type { Credential } from './credential.ts'
 import { createCertificationRequest } from './csr.ts'
-import type { EnrollOptions } from './enroll.ts'
+import { type EnrollOptions, exchangeLimits } from './enroll.ts'
 import { CertvendError, isCertvendError } from './errors.ts'
 import { judgeVended } from './issued.ts'
 import { isPkcs11Key } from './key.ts'
@@ -16,7 +16,7 @@ import type { Send } from './send.ts'
 import type { CredentialStore } from './store.ts'
 import { describeServer, type VendingServer } from './vending-server.ts'
 import { judgeReply } from './verdict.ts'
-import { limits, mediaTypes, parseEnrollReply, parseRetired, paths, resolve } from './wire.ts'
+import { mediaTypes, parseEnrollReply, parseRetired, paths, resolve } from './wire.ts'
 
 /** What a person does where showing a certificate does not help. */
 const byClaim = 'have the device re-armed, then: certvend enroll --again with the new token'
@@ -124,12 +124,6 @@ const post = (url: URL, body: string) => ({
     'content-type': mediaTypes.json,
   },
   body,
-})
-
-const exchangeLimits = ({ signal, deadlineMs = 30_000 }: EnrollOptions) => ({
-  deadlineMs,
-  replyBytes: limits.replyBytes,
-  ...(signal ? { signal } : {}),
 })
 
 /** A refusal of the vending server's, with the way that is left. */

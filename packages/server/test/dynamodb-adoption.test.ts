@@ -1,31 +1,16 @@
 /** Tables of older vending machines, as they stand: rows written by hand, in their functions' words. */
-import {
-  type AttributeValue,
-  type DynamoDBClient,
-  GetItemCommand,
-  PutItemCommand,
-} from '@aws-sdk/client-dynamodb'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { type AttributeValue, GetItemCommand, PutItemCommand } from '@aws-sdk/client-dynamodb'
+import { describe, expect, it } from 'vitest'
 import { day, later } from '../src/clock.ts'
 import { type DynamodbOptions, openDynamodbRegistry } from '../src/registry/dynamodb.ts'
 import { type Registry, vendedElsewhere } from '../src/registry/registry.ts'
 import { makeDeviceKey } from './device.ts'
-import { clientFor, makeTable, startDynalite, tablesFor } from './dynamodb.ts'
+import { dynaliteClient, makeTable, tablesFor } from './dynamodb.ts'
 import { startMachine } from './machine.ts'
 import { add, hex, issued, now, reservation, reserve, token } from './registry-suite/facts.ts'
 
-let client: DynamoDBClient
-let stop: () => Promise<void>
+const client = await dynaliteClient()
 let made = 0
-beforeAll(async () => {
-  const dynalite = await startDynalite()
-  client = clientFor(dynalite.endpoint)
-  stop = dynalite.stop
-})
-afterAll(async () => {
-  client.destroy()
-  await stop()
-})
 
 /** A table that was there before us, with its rows. */
 async function adopt(

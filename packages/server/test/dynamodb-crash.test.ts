@@ -3,25 +3,15 @@
  * without. What the next request finds must be whole again.
  */
 import type { DynamoDBClient } from '@aws-sdk/client-dynamodb'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { describe, expect, it } from 'vitest'
 import { day, later } from '../src/clock.ts'
 import { openDynamodbRegistry } from '../src/registry/dynamodb.ts'
 import { isRegistryBusy, type Registry, registryBusy } from '../src/registry/registry.ts'
-import { clientFor, makeTable, startDynalite, tablesFor } from './dynamodb.ts'
+import { dynaliteClient, makeTable, tablesFor } from './dynamodb.ts'
 import { add, hex, issued, now, reservation, reserve, token } from './registry-suite/facts.ts'
 
-let client: DynamoDBClient
-let stop: () => Promise<void>
+const client = await dynaliteClient()
 let made = 0
-beforeAll(async () => {
-  const dynalite = await startDynalite()
-  client = clientFor(dynalite.endpoint)
-  stop = dynalite.stop
-})
-afterAll(async () => {
-  client.destroy()
-  await stop()
-})
 
 /** Lets `calls` calls through, the last of them with its answer lost if `lost`; then nothing more. */
 function endingAfter(calls: number, lost: boolean): { client: DynamoDBClient; ended(): boolean } {

@@ -9,6 +9,7 @@ import {
   DynamoDBClient,
 } from '@aws-sdk/client-dynamodb'
 import dynalite from 'dynalite'
+import { afterAll } from 'vitest'
 import { openDynamodbRegistry } from '../src/registry/dynamodb.ts'
 import type { Home } from './registry-suite/suite.ts'
 
@@ -86,6 +87,17 @@ export async function startDynalite(): Promise<{ endpoint: string; stop(): Promi
         server.closeAllConnections()
       }),
   }
+}
+
+/** A client of one that runs for the whole test file. */
+export async function dynaliteClient(): Promise<DynamoDBClient> {
+  const { endpoint, stop } = await startDynalite()
+  const client = clientFor(endpoint)
+  afterAll(async () => {
+    client.destroy()
+    await stop()
+  })
+  return client
 }
 
 /** A table is not there before it is ACTIVE, which comes a moment after it was made. */
