@@ -6,7 +6,7 @@
  * path; the chain that a server *sent* never makes us believe anything (CVE-2016-2402). Nothing here,
  * and no environment variable, turns verification off. `docs/trust.md` says what was tried.
  */
-import { X509Certificate } from 'node:crypto'
+import { constants, X509Certificate } from 'node:crypto'
 import { isIP } from 'node:net'
 import {
   type ConnectionOptions,
@@ -168,12 +168,25 @@ export type TlsOptions = Pick<
   ConnectionOptions,
   | 'ca'
   | 'allowPartialTrustChain'
+  | 'ciphers'
   | 'minVersion'
   | 'secureContext'
   | 'rejectUnauthorized'
   | 'checkServerIdentity'
   | 'servername'
 >
+
+/**
+ * Named here, because `--tls-cipher-list` in NODE_OPTIONS and OPENSSL_CONF would otherwise say how weak
+ * a signature, a key above the server's and a cipher may be: MD5, RSA-512 and none at all. Node 20 and
+ * 22 have level 1 of themselves, which lets a CA of RSA-1024 stand between the server and the pin.
+ *
+ * @see https://docs.openssl.org/3.0/man3/SSL_CTX_set_security_level/
+ */
+const strength = {
+  minVersion: 'TLSv1.2',
+  ciphers: `${constants.defaultCoreCipherList}:@SECLEVEL=2`,
+} as const
 
 /**
  * TLS options for one server and nothing weaker: verification on whatever the environment says, no
@@ -185,7 +198,7 @@ export type TlsOptions = Pick<
 export function tlsOptions(anchors: TrustAnchors, host: string, identity?: Identity): TlsOptions {
   if (anchors.certificates.length === 0) throw new TypeError('nobody to trust was named')
   const name = host.replace(/^\[|\]$/g, '')
-  const server = { ca: anchors.pem, allowPartialTrustChain: true, minVersion: 'TLSv1.2' } as const
+  const server = { ca: anchors.pem, allowPartialTrustChain: true, ...strength }
   return {
     ...(identity
       ? {
@@ -212,7 +225,7 @@ export function tlsOptions(anchors: TrustAnchors, host: string, identity?: Ident
 export function proxyTlsOptions(host: string, anchors?: TrustAnchors): TlsOptions {
   if (anchors) return tlsOptions(anchors, host)
   return {
-    minVersion: 'TLSv1.2',
+    ...strength,
     rejectUnauthorized: true,
     checkServerIdentity: (_, peer) => checkServerIdentity(host, peer),
     ...(isIP(host) > 0 ? {} : { servername: host }),
