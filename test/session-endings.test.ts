@@ -43,6 +43,60 @@ describe('a broker that misbehaves', () => {
     expect(await session.ended).toBe(end)
   })
 
+  it('that announces a packet of 256 MiB has ended the session before it comes', async () => {
+    const announced = Buffer.from([0x30, 0xff, 0xff, 0xff, 0x7f])
+    const credential = await meet((socket) => {
+      socket.once('data', () => {
+        socket.write(connack())
+        // In two pieces, and before the second whole packets.
+        socket.write(Buffer.concat([Buffer.from([0xd0, 0, 0xd0, 0]), announced.subarray(0, 3)]))
+        setImmediate(() => socket.write(announced.subarray(3)))
+      })
+    })
+    const session = await connect(credential)
+    expect(await session.ended).toMatchObject({
+      reason: 'lost',
+      error: { code: 'ERR_SESSION_LOST', message: expect.stringContaining('268435455 bytes') },
+    })
+  })
+
+  it('that sends messages of QoS 2 and releases none has ended the session at 16 MiB', async () => {
+    const size = 1024 * 1024
+    const message = (id: number): Buffer =>
+      Buffer.concat([
+        Buffer.from([0x34, 0x85, 0x80, 0x40, 0, 1, 0x61, 0, id]), // topic "a"; 1 MiB and 5 bytes
+        Buffer.alloc(size),
+      ])
+    const credential = await meet(
+      broker((packet, socket) => {
+        if (packet[0] !== 0x82) return
+        // What was released counts no more, and what came twice counts once.
+        for (let id = 1; id <= 3; id++) {
+          socket.write(message(id))
+          socket.write(Buffer.from([0x62, 2, 0, id]))
+        }
+        for (let id = 100; id <= 120; id++) socket.write(message(Math.max(id, 101)))
+      }),
+    )
+    const session = await connect(credential)
+    for await (const { payload } of await session.subscribe('a')) expect(payload).toHaveLength(size)
+    expect(await session.ended).toMatchObject({
+      reason: 'lost',
+      error: { code: 'ERR_SESSION_LOST', message: expect.stringContaining(`${17 * size} bytes`) },
+    })
+  })
+
+  it('that says DISCONNECT, which MQTT 3.1.1 does not know of servers, is quoted without a reason', async () => {
+    const credential = await meet((socket) => {
+      socket.once('data', () => {
+        socket.write(connack())
+        setImmediate(() => socket.write(Buffer.from([0xe0, 0])))
+      })
+    })
+    const { ended } = await connect(credential)
+    expect(await ended).toMatchObject({ error: { message: 'the server ended the session' } })
+  })
+
   it('and never acknowledges does not hold up close', async () => {
     const session = await connect(await meet(accepting))
     const failing = failureOf(session.publish('up', 'x'))

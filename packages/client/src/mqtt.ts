@@ -12,6 +12,7 @@ import type { Credential } from './credential.ts'
 import { type Dialed, type DialOptions, dial } from './dial.ts'
 import { CertvendError } from './errors.ts'
 import { openInbox } from './inbox.ts'
+import { limitIntake, mostHeld } from './intake.ts'
 import { addressStillOurs } from './network.ts'
 import { abandon, freeIdentifier, type Outbox } from './outbox.ts'
 import { outgoingStore } from './outgoing-store.ts'
@@ -248,10 +249,16 @@ function openLine(
         'ERR_SESSION_LOST',
         reasonCode === takenOver
           ? 'another connection with this client id took the session over'
-          : `the server ended the session (reason ${reasonCode})`,
+          : `the server ended the session${reasonCode === undefined ? '' : ` (reason ${reasonCode})`}`,
       ),
     ),
   )
+  const intake = limitIntake(socket, (what) =>
+    end(
+      new CertvendError('ERR_SESSION_LOST', `the server sends ${what}, which is too much to hold`),
+    ),
+  )
+  line.client.on('packetreceive', intake)
   line.client.on('packetsend', ({ cmd }) => {
     // The keep-alive is when a changed network is looked for: no timer of its own.
     if (cmd === 'pingreq' && !addressStillOurs(socket.localAddress))
@@ -338,9 +345,15 @@ function clientOptions(credential: Credential, options: SessionOptions): IClient
     queueQoSZero: false,
     writeCache: false, // a table of 65 536 buffers otherwise
     connectTimeout: (options.deadlineMs ?? 30_000) + 60_000, // the deadline is ours
-    // Without it MQTT 5 forgets a session with its connection; the server has its own upper bound.
-    ...(options.protocol === '5' && options.clean === false
-      ? { properties: { sessionExpiryInterval: 0xffff_ffff } }
+    ...(options.protocol === '5'
+      ? {
+          properties: {
+            // So that an honest server drops what is longer (MQTT 5 section 3.1.2.11.4).
+            maximumPacketSize: mostHeld,
+            // Without it MQTT 5 forgets a session with its connection; the server has its own upper bound.
+            ...(options.clean === false ? { sessionExpiryInterval: 0xffff_ffff } : {}),
+          },
+        }
       : {}),
     ...(will
       ? {
