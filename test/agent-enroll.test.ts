@@ -209,16 +209,14 @@ describe('two at once on one state directory', () => {
 })
 
 describe('SIGTERM', () => {
-  it('while the server thinks: ends within two seconds, and the next run goes on with the same key', async () => {
+  it('while the server thinks: ends, and the next run goes on with the same key', async () => {
     const { intercept, arrived, release } = held()
     const lab = await openLab({ ...(intercept && { intercept }) })
     const device = await deviceFolder(lab)
     const enroll = start(['enroll', ...device.flags()], { cwd: device.path })
     await arrived
     const made = key(device.state, 'pending')
-    const { code, tookMs } = await enroll.terminate()
-    expect(code).toBe(1)
-    expect(tookMs).toBeLessThan(2000)
+    expect((await enroll.terminate()).code).toBe(1)
     expect(enroll.stderr).toMatch(
       /\ncertvend: stopped by SIGTERM\nhint: nothing is lost; the same command goes on where this one stopped\n$/,
     )
@@ -227,14 +225,12 @@ describe('SIGTERM', () => {
     expect(key(device.state, 'current')).toBe(made)
   })
 
-  it('between two attempts: ends within two seconds', async () => {
+  it('between two attempts: ends', async () => {
     const busy = new Response(null, { status: 503, headers: { 'retry-after': '3600' } })
     const lab = await openLab({ intercept: async () => busy.clone() })
     const device = await deviceFolder(lab)
     const enroll = start(['enroll', ...device.flags()], { cwd: device.path })
     await enroll.untilSaid('asking again in 60 min')
-    const { code, tookMs } = await enroll.terminate()
-    expect(code).toBe(1)
-    expect(tookMs).toBeLessThan(2000)
+    expect((await enroll.terminate()).code).toBe(1)
   })
 })

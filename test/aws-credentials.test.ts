@@ -13,6 +13,7 @@ import {
   secrets,
   startCredentialsProvider,
 } from './credentials-provider.ts'
+import { ownDeadline } from './deadline.ts'
 import { credentialFor } from './device.ts'
 import { startHttpProxy } from './http-proxy.ts'
 import { certificateIdOf, certify } from './pki.ts'
@@ -275,8 +276,13 @@ describe('fetchAwsCredentials', () => {
   })
 
   it('costs no more than its deadline', async () => {
-    const there = await provider({ instead: () => new Promise(() => {}) })
-    const error = await refusal(fetchAwsCredentials(credential, at(there), { deadlineMs: 300 }))
+    const pass = ownDeadline()
+    const instead = () => {
+      pass()
+      return new Promise<never>(() => {})
+    }
+    const there = await provider({ instead })
+    const error = await refusal(fetchAwsCredentials(credential, at(there)))
     expect(error).toMatchObject({ code: 'ERR_REPLY_LOST', remedy: 'retry' })
   })
 

@@ -190,7 +190,7 @@ test('a run that was killed while it woke a consumer is finished by the next', a
     }),
   )
   const killed = command('run')
-  await expect.poll(() => fs.existsSync(at('pid')), { timeout: 10_000 }).toBe(true)
+  await expect.poll(() => fs.existsSync(at('pid'))).toBe(true)
   killed.child.kill('SIGKILL')
   await killed.exited
   process.kill(Number(fs.readFileSync(at('pid'), 'utf8')))
@@ -210,7 +210,7 @@ test('an identity that changes during a run is handed on by the same run', async
   const once = `test -e ${at('going')} || { : > ${at('going')}; while test ! -e ${at('go')}; do sleep 0.05; done; }`
   configure(consumer(at, 'one', { command: once }))
   const running = command('run')
-  await expect.poll(() => fs.existsSync(at('going')), { timeout: 10_000 }).toBe(true)
+  await expect.poll(() => fs.existsSync(at('going'))).toBe(true)
   const third = await change()
   fs.writeFileSync(at('go'), '')
   expect((await running.exited).code).toBe(0)

@@ -1,7 +1,8 @@
 /** What an HTTP proxy can do wrong, and what each error says: the proxy, its answer, the next step. */
 import { inspect } from 'node:util'
 import { stayConnected } from '@certvend/client'
-import { describe, expect, it, onTestFinished, vi } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { ownDeadline } from './deadline.ts'
 import { listen } from './hostile-server.ts'
 import { startHttpProxy } from './http-proxy.ts'
 import { at, credential, failure, https, leaf, proxy, proxyThat, server, ways } from './ways.ts'
@@ -137,21 +138,23 @@ describe.each(ways)('%s', (_name, out) => {
   it('a proxy that never answers costs no more than the deadline', async () => {
     const { port } = await server()
     const way = await proxyThat(() => {})
-    const began = performance.now()
     const error = await failure(out.open(port, { proxy: at(way), deadlineMs: 300 }))
-    expect(performance.now() - began).toBeLessThan(5000)
     expect(error).toMatchObject({ code: 'ERR_TIMEOUT', remedy: 'retry' })
     expect(error.message).toBe(`proxy 127.0.0.1:${way.port} did not answer within 0.3 s`)
-    await vi.waitFor(() => expect(way.connected).toBe(0))
+    await expect.poll(() => way.connected).toBe(0)
   })
 
   it('a tunnel that leads nowhere costs no more than the deadline, and names the server', async () => {
     const { port } = await server()
-    const way = await proxyThat((socket) => socket.write('HTTP/1.1 200 OK\r\n\r\n'))
-    const error = await failure(out.open(port, { proxy: at(way), deadlineMs: 300 }))
+    const pass = ownDeadline()
+    const way = await proxyThat((socket) => {
+      socket.write('HTTP/1.1 200 OK\r\n\r\n')
+      socket.once('data', pass)
+    })
+    const error = await failure(out.open(port, { proxy: at(way) }))
     expect(error.code).toBe('ERR_TIMEOUT')
     expect(error.message).toContain(`${host}:${port} (through proxy 127.0.0.1:${way.port}) did not`)
-    await vi.waitFor(() => expect(way.connected).toBe(0))
+    await expect.poll(() => way.connected).toBe(0)
   })
 
   it('a proxy that dies in the handshake is a fault of the network', async () => {
@@ -171,11 +174,11 @@ describe.each(ways)('%s', (_name, out) => {
     const way = await proxyThat(() => {})
     const abort = new AbortController()
     const attempt = failure(out.open(port, { proxy: at(way), signal: abort.signal }))
-    await vi.waitFor(() => expect(way.requests.length).toBe(1))
+    await expect.poll(() => way.requests.length).toBe(1)
     const reason = new Error('enough')
     abort.abort(reason)
     expect(await attempt).toBe(reason)
-    await vi.waitFor(() => expect(way.connected).toBe(0))
+    await expect.poll(() => way.connected).toBe(0)
   })
 })
 
