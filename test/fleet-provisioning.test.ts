@@ -37,7 +37,6 @@ let mosquitto: Mosquitto
 let door: Door
 let cloud: Session
 let aws: Responder
-
 const mosquittoTest = describe.skipIf(mosquittoMissing)
 
 beforeAll(async () => {
@@ -87,7 +86,8 @@ const template = (more: Partial<ProvisioningTemplate> = {}): ProvisioningTemplat
   })
 const open = (directory = temporaryDirectory()): Promise<CredentialStore> =>
   openCredentialStore(directory)
-const quick = { answerMs: 1500, backoff: { baseMs: 1, capMs: 20 } } as const
+const quick = { backoff: { baseMs: 1, capMs: 20 } } as const
+const hasty = { ...quick, answerMs: 1500 } as const // where an answer stays away
 
 const publicKey = async (csr: unknown): Promise<string> =>
   Buffer.from(await publicKeyOf(csr as string)).toString('base64')
@@ -164,8 +164,8 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
 
   it('leaves the successor of a credential pending until it has proven itself', async () => {
     const store = await open()
-    const first = await enrollByTemplate(store, template(), claim(), quick)
-    const second = await enrollByTemplate(store, template(), claim(), quick)
+    const first = await enrollByTemplate(store, template(), claim())
+    const second = await enrollByTemplate(store, template(), claim())
     expect(store.current()?.certificateId).toBe(first.certificateId)
     expect(store.pending()).toMatchObject({
       state: 'issued',
@@ -177,7 +177,7 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
   it('sends the parameters that the template wants', async () => {
     const store = await open()
     const parameters = { SerialNumber: 'SN-1', Line: '7' }
-    await enrollByTemplate(store, template({ parameters }), claim(), quick)
+    await enrollByTemplate(store, template({ parameters }), claim())
     expect(aws.asked[1]?.request.parameters).toEqual(parameters)
     store.close()
   })
@@ -188,7 +188,7 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
       async (manner) => {
         aws.manners = [manner]
         const store = await open()
-        await ensureCredentialByTemplate(store, template(), claim(), quick)
+        await ensureCredentialByTemplate(store, template(), claim(), hasty)
         expect(operations()).toEqual(['create', 'create', 'register'])
         const keys = aws.asked.slice(0, 2).map(({ request }) => request.certificateSigningRequest)
         expect(new Set(await Promise.all(keys.map(publicKey))).size).toBe(1)
@@ -202,7 +202,7 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
       async (manner) => {
         aws.manners = ['honest', manner]
         const store = await open()
-        await ensureCredentialByTemplate(store, template({ thingName: 'gw-SN-1' }), claim(), quick)
+        await ensureCredentialByTemplate(store, template({ thingName: 'gw-SN-1' }), claim(), hasty)
         expect(operations()).toEqual(['create', 'register'])
         expect(door.knocks.map(({ outcome }) => outcome)).toEqual(['admitted', 'admitted'])
         await publishes(store)
@@ -213,7 +213,7 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
     it('to RegisterThing that was never done is asked again with the same certificate', async () => {
       aws.manners = ['honest', 'silent']
       const store = await open()
-      await ensureCredentialByTemplate(store, template({ thingName: 'gw-SN-1' }), claim(), quick)
+      await ensureCredentialByTemplate(store, template({ thingName: 'gw-SN-1' }), claim(), hasty)
       expect(operations()).toEqual(['create', 'register', 'register'])
       expect(aws.asked[2]?.request).toEqual(aws.asked[1]?.request)
       // The claim, the new certificate in vain, the claim again.
@@ -225,7 +225,7 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
     it('to RegisterThing, where nobody knows the name to knock with, leads to a new certificate for the same key', async () => {
       aws.manners = ['honest', 'lost']
       const store = await open()
-      await ensureCredentialByTemplate(store, template(), claim(), quick)
+      await ensureCredentialByTemplate(store, template(), claim(), hasty)
       expect(operations()).toEqual(['create', 'register', 'register', 'create', 'register'])
       await publishes(store)
       store.close()
@@ -234,11 +234,11 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
     it('costs a process that dies in between no key', async () => {
       aws.manners = ['honest', 'silent']
       const store = await open()
-      const failure = await failureOf(enrollByTemplate(store, template(), claim(), quick))
+      const failure = await failureOf(enrollByTemplate(store, template(), claim(), hasty))
       expect(failure).toMatchObject({ code: 'ERR_REPLY_LOST', remedy: 'retry' })
       store.close()
       const reborn = await open(store.directory)
-      await ensureCredentialByTemplate(reborn, template(), claim(), quick)
+      await ensureCredentialByTemplate(reborn, template(), claim(), hasty)
       const requests = aws.asked.filter(({ operation }) => operation === 'create')
       const keys = requests.map(({ request }) => request.certificateSigningRequest)
       expect(new Set(await Promise.all(keys.map(publicKey))).size).toBe(1)
@@ -282,7 +282,7 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
     const [statusCode, errorCode, code, remedy] = row
     aws.manners = ['honest', { rejected: { statusCode, errorCode, errorMessage: 'because' } }]
     const store = await open()
-    const failure = await failureOf(enrollByTemplate(store, template(), claim(), quick))
+    const failure = await failureOf(enrollByTemplate(store, template(), claim()))
     expect(failure).toMatchObject({ code, remedy })
     expect(failure.message).toContain(`because (${errorCode}, ${statusCode})`)
     expect(store.current()).toBeUndefined()
@@ -294,7 +294,7 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
     const refused = { statusCode: 400, errorCode: 'InvalidCertificateSigningRequest' }
     for (const rejected of [refused, {}]) {
       aws.manners = [{ rejected }]
-      expect(await failureOf(enrollByTemplate(store, template(), claim(), quick))).toMatchObject({
+      expect(await failureOf(enrollByTemplate(store, template(), claim()))).toMatchObject({
         code: 'ERR_REQUEST_REFUSED',
         remedy: 'operator',
         message: expect.stringContaining('CreateCertificateFromCsr was rejected'),
@@ -319,7 +319,7 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
   it('never tells the ownership token, even where the server echoes it', async () => {
     const store = await open()
     aws.manners = ['honest', 'echo']
-    const failure = await failureOf(enrollByTemplate(store, template(), claim(), quick))
+    const failure = await failureOf(enrollByTemplate(store, template(), claim()))
     expect(failure.message).toContain('[redacted]')
     expect(failure.message).not.toContain('token-')
     store.close()
@@ -332,7 +332,7 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
   ])('create answered with %s is malformed', async (_title, accepted) => {
     aws.manners = [{ accepted }]
     const store = await open()
-    expect(await failureOf(enrollByTemplate(store, template(), claim(), quick))).toMatchObject({
+    expect(await failureOf(enrollByTemplate(store, template(), claim()))).toMatchObject({
       code: 'ERR_REPLY_MALFORMED',
     })
     store.close()
@@ -351,7 +351,7 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
       },
     ]
     const store = await open()
-    expect(await failureOf(enrollByTemplate(store, template(), claim(), quick))).toMatchObject({
+    expect(await failureOf(enrollByTemplate(store, template(), claim()))).toMatchObject({
       code: 'ERR_CERTIFICATE_MISMATCH',
       remedy: 'operator',
     })
@@ -362,7 +362,7 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
   it('a thing of another name than was expected is refused', async () => {
     const store = await open()
     const failure = await failureOf(
-      enrollByTemplate(store, template({ thingName: 'else' }), claim(), quick),
+      enrollByTemplate(store, template({ thingName: 'else' }), claim()),
     )
     expect(failure).toMatchObject({ code: 'ERR_CERTIFICATE_MISMATCH', remedy: 'operator' })
     expect(store.current()).toBeUndefined()
@@ -372,13 +372,13 @@ mosquittoTest(`Fleet Provisioning ${mosquittoMissing ?? ''}`, () => {
   it('a claim that is over, or not let in, is told as such', async () => {
     const store = await open()
     const late = claim({ expiresAt: new Date(Date.now() - 1000) })
-    expect(await failureOf(enrollByTemplate(store, template(), late, quick))).toMatchObject({
+    expect(await failureOf(enrollByTemplate(store, template(), late))).toMatchObject({
       code: 'ERR_CLAIM_REFUSED',
       remedy: 'operator',
     })
     expect(door.knocks).toEqual([])
     door.certificates.clear()
-    const shut = await failureOf(enrollByTemplate(store, template(), claim(), quick))
+    const shut = await failureOf(enrollByTemplate(store, template(), claim()))
     expect(shut).toMatchObject({ code: 'ERR_SESSION_REFUSED', remedy: 'retry' })
     expect(shut.message).toContain('the claim')
     store.close()
