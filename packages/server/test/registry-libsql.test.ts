@@ -134,3 +134,45 @@ describe('the file of libsql', () => {
     await impatient.close()
   })
 })
+
+describe('the statements of libsql', () => {
+  it('are not left for the garbage collector by the thousand', () => {
+    const script = `
+      import { openLibsqlRegistry } from ${JSON.stringify(new URL('../dist/registry/libsql.js', import.meta.url))}
+      const registry = openLibsqlRegistry(':memory:')
+      await registry.find('SN-1')
+      const before = process.memoryUsage().rss
+      for (let count = 0; count < 20_000; count += 1) await registry.find('SN-1')
+      process.stdout.write(String((process.memoryUsage().rss - before) / 2 ** 20))
+    `
+    const grown = Number(execFileSync(process.execPath, ['--input-type=module', '--eval', script]))
+    expect(grown).toBeLessThan(150) // MiB: some 30, or 300 with one statement for each
+  })
+
+  it('of a write that failed halfway leave nothing behind and stand in nobody’s way', async () => {
+    await add('SN-1')
+    const db = new Database(path)
+    const isDisabled = async () => (await registry.find('SN-1'))?.disabled
+    for (const disabled of [true, false, true]) {
+      db.exec(`CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'full'); END`)
+      await expect(registry.setDisabled('SN-1', disabled, now)).rejects.toThrow('full')
+      expect(await isDisabled()).toBe(!disabled)
+      db.exec('DROP TRIGGER full')
+      expect(await registry.setDisabled('SN-1', disabled, now)).toBe(true)
+      expect(await isDisabled()).toBe(disabled)
+    }
+    db.close()
+    expect(await registry.events({ limit: 10 })).toHaveLength(4)
+  })
+
+  it('see a table as another process has changed it', async () => {
+    await add('SN-1')
+    const before = await registry.find('SN-1')
+    const db = new Database(path)
+    db.exec('ALTER TABLE devices ADD COLUMN shelf TEXT')
+    db.exec(`UPDATE devices SET shelf = 'A', policy_name = 'p'`)
+    db.close()
+    expect(await registry.find('SN-1')).toEqual({ ...before, policyName: 'p' })
+    expect(await reserve('SN-1', 'key')).toMatchObject({ outcome: 'reserved' })
+  })
+})

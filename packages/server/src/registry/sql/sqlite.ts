@@ -35,14 +35,20 @@ export function openSqlite(path: string, busyTimeoutMs: number): Engine {
     db.close()
     throw isBusy(error) ? registryBusy(error) : error
   }
+  // Kept: preparing costs more than running, and a statement takes some ten kilobytes that only the garbage
+  // collector gives back. Not kept if it failed: libsql resets a statement before it runs it, not after.
+  const prepared = new Map<string, Database.Statement>()
   const execute = ({ sql, values }: Statement): Given => {
     const bound = Object.fromEntries(
       Object.entries(values).map(([name, value]) => [name, value ?? null]),
     )
-    const statement = db.prepare(sql)
-    return sql.startsWith('SELECT')
+    const statement = prepared.get(sql) ?? db.prepare(sql)
+    prepared.delete(sql)
+    const given = sql.startsWith('SELECT')
       ? { rows: statement.all(bound) as Row[], changes: 0 }
       : { rows: [], changes: statement.run(bound).changes }
+    prepared.set(sql, statement)
+    return given
   }
   const runAll = <T>(work: () => Work<T>): T => {
     const running = work()
@@ -57,7 +63,10 @@ export function openSqlite(path: string, busyTimeoutMs: number): Engine {
     keepPlainTokens: false,
     read: async (work) => orBusy(() => runAll(work)),
     write: async (work) => orBusy(() => db.transaction(() => runAll(work)).immediate()),
-    close: async () => void db.close(),
+    close: async () => {
+      prepared.clear()
+      db.close()
+    },
   }
 }
 
