@@ -1,4 +1,7 @@
-/** The little of DER (X.690) that must be read without a parser: what exactly was signed, and by what. */
+/**
+ * The little of DER (X.690) that is read without a parser, because every octet counts: what exactly was signed, and
+ * by what; and what it takes to write a certificate.
+ */
 
 /**
  * The bytes that are signed: the first of the three elements of a certificate or certification request,
@@ -20,27 +23,39 @@ export function signedPart(der: Buffer): Buffer | undefined {
   return at === der.length ? signed : undefined
 }
 
-/**
- * An ECDSA signature, SEQUENCE { INTEGER r, INTEGER s }, as r and s side by side in `octets` octets each:
- * the form that WebCrypto works with.
- *
- * @throws RangeError if it is not such a signature
- */
-export function fixedWidth(signature: Buffer, octets = 32): Buffer {
-  const outer = measure(signature, 0)
-  let at = outer?.start ?? 0
-  const halves = [0, 1].map(() => {
-    const element = measure(signature, at)
-    if (!element || signature[at] !== 0x02 || element.end > signature.length)
-      throw new RangeError('not an ECDSA signature')
-    at = element.end
-    const digits = signature.subarray(element.start, element.end)
-    const value = digits.subarray(Math.max(0, digits.length - octets))
-    if (digits.subarray(0, -octets).some((octet) => octet !== 0))
-      throw new RangeError('an ECDSA signature of another curve')
-    return Buffer.concat([Buffer.alloc(octets - value.length), value])
-  })
-  return Buffer.concat(halves)
+/** The content of the element that `der` is. @throws RangeError if it is not one */
+export function content(der: Buffer): Buffer {
+  const { start, end } = whole(der, 0)
+  return der.subarray(start, end)
+}
+
+/** The elements in the content of the element that `der` is, each with its header. @throws as above */
+export function elements(der: Buffer): Buffer[] {
+  const inner = content(der)
+  const found: Buffer[] = []
+  for (let at = 0; at < inner.length; ) {
+    const { end } = whole(inner, at)
+    found.push(inner.subarray(at, end))
+    at = end
+  }
+  return found
+}
+
+/** An element of the parts together; at most 65 535 octets, and one octet for the tag. */
+export function tlv(tag: number, ...parts: readonly Uint8Array[]): Buffer {
+  const inner = Buffer.concat(parts)
+  const { length: size } = inner
+  if (size > 0xffff) throw new RangeError('too long to be encoded')
+  const length = size < 0x80 ? [size] : size < 0x100 ? [0x81, size] : [0x82, size >> 8, size & 0xff]
+  return Buffer.concat([Buffer.from([tag, ...length]), inner])
+}
+
+export const sequence = (...parts: readonly Uint8Array[]): Buffer => tlv(0x30, ...parts)
+
+function whole(der: Buffer, offset: number): { start: number; end: number } {
+  const measured = measure(der, offset)
+  if (!measured || measured.end > der.length) throw new RangeError('not DER')
+  return measured
 }
 
 /** Where the content of the element at `offset` starts and ends (X.690 section 8.1.3). */

@@ -8,10 +8,10 @@
 import { setTimeout as pause } from 'node:timers/promises'
 import { activate } from './activation.ts'
 import { type AuthenticationOptions, type Claimant, createAuthenticate } from './authentication.ts'
+import { randomCertificateSerial } from './certificate.ts'
 import { second } from './clock.ts'
 import { type Issuer, isIssuerBusy, issuerBusy } from './issuer/issuer.ts'
 import type { Log } from './log.ts'
-import { randomCertificateSerial } from './pki.ts'
 import type { JudgedRequest } from './policy.ts'
 import type { Problem } from './problem.ts'
 import type {

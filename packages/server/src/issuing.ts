@@ -38,12 +38,15 @@ async function local(
   { directory, mqttAnchors, ownRoot }: Surroundings,
   terminal: Terminal,
 ): Promise<Issuing> {
-  const ca = await openDeviceCa(directory, terminal.clock).catch((error: Error) => {
-    throw unusableKeys(directory, error)
-  })
+  const validityMs = options.certificateDays * day
+  const issuer = await openDeviceCa(directory, terminal.clock)
+    .then((ca) => createLocalIssuer(ca, { validityMs }))
+    .catch((error: Error) => {
+      throw unusableKeys(directory, error)
+    })
   const trustAnchors = mqttAnchors ?? (ownRoot === undefined ? [] : [ownRoot])
   return {
-    issuer: createLocalIssuer(ca, { validityMs: options.certificateDays * day }),
+    issuer,
     endpoint: {
       host: options.mqttHost ?? options.host[0] ?? 'localhost',
       port: options.mqttPort,

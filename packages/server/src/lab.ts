@@ -7,6 +7,7 @@
  */
 import type { Endpoint } from '@certvend/client/wire'
 import { type Broker, openBroker } from './broker.ts'
+import type { Validity } from './certificate.ts'
 import { type Clock, day, hour, later, systemClock } from './clock.ts'
 import type { FailureLimits } from './failures.ts'
 import { createHandler, type Handler } from './handler.ts'
@@ -24,7 +25,6 @@ import {
   makeServer,
   type ServerIdentity,
   type ServerRequest,
-  type Validity,
 } from './pki.ts'
 import { openLibsqlRegistry } from './registry/libsql.ts'
 import type { DeviceDescription, Registry } from './registry/registry.ts'

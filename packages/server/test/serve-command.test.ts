@@ -1,6 +1,8 @@
+import { KeyObject, webcrypto } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { X509CertificateGenerator } from '../src/x509.ts'
 import { makeWorkplace, type Workplace } from './command.ts'
 import { makeDeviceKey } from './device.ts'
 import { send } from './https.ts'
@@ -14,6 +16,18 @@ beforeEach(() => {
   ;({ directory, run, device, start, remove } = makeWorkplace())
 })
 afterEach(() => remove())
+
+/** Key and certificate of a CA that may well be one, elsewhere. */
+async function ed25519Ca(): Promise<string> {
+  const keys = (await webcrypto.subtle.generateKey({ name: 'Ed25519' }, true, [
+    'sign',
+    'verify',
+  ])) as webcrypto.CryptoKeyPair
+  const signingAlgorithm = { name: 'Ed25519' }
+  const made = await X509CertificateGenerator.createSelfSigned({ keys, signingAlgorithm })
+  const key = KeyObject.from(keys.privateKey).export({ type: 'pkcs8', format: 'pem' })
+  return `${key}${made.toString('pem')}\n`
+}
 
 describe('certvend-server serve', () => {
   it('vends to a device that is added while it runs, and ends cleanly on SIGTERM', async () => {
@@ -91,16 +105,18 @@ describe('certvend-server serve', () => {
     expect(existsSync(join(directory, 'certvend-data'))).toBe(false)
   })
 
-  it('does not replace a CA that it cannot read', async () => {
+  it('does not replace a CA that it cannot read or sign with', async () => {
     const data = join(directory, 'data')
     const server = start(['serve', '--port', '0', '--data-dir', data])
     await server.firstLine
     await server.stop('SIGTERM')
-    writeFileSync(join(data, 'device-ca.key.pem'), 'half a f')
-    const { code, err } = await run(['serve', '--port', '0', '--data-dir', data])
-    expect(code).toBe(3)
-    expect(err).toMatch(/^certvend-server: cannot use the CA keys in .*\nhint: restore them/)
-    expect(readFileSync(join(data, 'device-ca.key.pem'), 'utf8')).toBe('half a f')
+    for (const text of ['half a f', await ed25519Ca()]) {
+      writeFileSync(join(data, 'device-ca.key.pem'), text)
+      const { code, err } = await run(['serve', '--port', '0', '--data-dir', data])
+      expect(code).toBe(3)
+      expect(err).toMatch(/^certvend-server: cannot use the CA keys in .*\nhint: restore them/)
+      expect(readFileSync(join(data, 'device-ca.key.pem'), 'utf8')).toBe(text)
+    }
   })
 
   it('says which port is taken', async () => {

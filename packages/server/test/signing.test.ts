@@ -7,13 +7,13 @@ import {
   X509Certificate,
 } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
+import type { KeyElsewhere, SigningAuthority } from '../src/certificate.ts'
 import { day, later } from '../src/clock.ts'
-import { fixedWidth } from '../src/der.ts'
 import { createOwnCaIssuer } from '../src/issuer/aws-iot-own-ca.ts'
 import { amazonTrustAnchors, createIotEndpoint } from '../src/issuer/iot-endpoint.ts'
 import { sharedPolicy } from '../src/issuer/iot-policy.ts'
 import { createLocalIssuer, makeDeviceCa } from '../src/issuer/local.ts'
-import { type KeyElsewhere, makeCaCertificate, type SigningAuthority } from '../src/pki.ts'
+import { makeCaCertificate } from '../src/pki.ts'
 import { movableClock, startMachine } from './machine.ts'
 
 const clock = movableClock()
@@ -50,21 +50,32 @@ describe('a CA whose key is elsewhere', () => {
       expect(certificate.subject).toBe(`CN=${device.deviceSerial}`)
     }
   })
-})
 
-describe('an ECDSA signature', () => {
-  it('that is short, or no signature of the curve, is padded, or refused', () => {
-    const short = Buffer.from('30070201010202008f', 'hex')
-    expect(fixedWidth(short).toString('hex')).toBe(`${'00'.repeat(31)}01${'00'.repeat(31)}8f`)
-    const wide = Buffer.concat([
-      Buffer.from('3026022101', 'hex'),
-      Buffer.alloc(32),
-      Buffer.from('020101', 'hex'),
-    ])
-    expect(() => fixedWidth(wide)).toThrow(RangeError)
-    for (const hex of ['', '3000', '300304010a', '3006020101040101', '30020205'])
-      expect(() => fixedWidth(Buffer.from(hex, 'hex'))).toThrow(RangeError)
-  })
+  it.each([
+    ['P-256', generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey],
+    ['RSA', generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey],
+  ])(
+    'of %s that answers with no signature of its own has signed nothing',
+    async (_, privateKey) => {
+      const { certificate } = await authority(privateKey)
+      const key = elsewhere(privateKey)
+      const answers: ((data: Buffer) => Promise<Buffer>)[] = [
+        async () => Buffer.alloc(0),
+        async (data) => (await key.sign(data)).subarray(1),
+        async () => key.sign(Buffer.from('something else')),
+        async (data) => sign('sha512', data, privateKey),
+      ]
+      const signs = async (data: Buffer) => (answers.shift() ?? key.sign)(data)
+      const ca = { certificate, privateKey: { ...key, sign: signs } }
+      const machine = await startMachine({ issuer: createLocalIssuer(ca) })
+      const device = await machine.addDevice()
+      for (let remaining = answers.length; remaining > 0; remaining -= 1) {
+        expect((await machine.enroll(device)).status).toBe(500)
+        expect(await machine.registry.certificates(device.deviceSerial)).toEqual([])
+      }
+      expect((await machine.enroll(device)).status).toBe(200)
+    },
+  )
 })
 
 describe('what AWS IoT is told', () => {

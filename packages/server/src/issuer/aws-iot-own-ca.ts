@@ -10,7 +10,7 @@
  *   Enrolling calls AWS not once. The first connection is closed while the activator
  *   (`iot-events.ts`) looks the certificate up; the next one is let in.
  */
-import type { SigningAuthority } from '../pki.ts'
+import type { SigningAuthority } from '../certificate.ts'
 import type { RateGate } from '../rate-gate.ts'
 import type { Certificate } from '../registry/registry.ts'
 import { type BooksSettings, createIotBooks, unless } from './iot-books.ts'

@@ -10,9 +10,9 @@
  */
 import { createPublicKey, X509Certificate } from 'node:crypto'
 import { stat } from 'node:fs/promises'
+import type { KeyElsewhere, SigningAuthority } from '../certificate.ts'
 import { second } from '../clock.ts'
 import { failure } from '../failure.ts'
-import type { KeyElsewhere, SigningAuthority } from '../pki.ts'
 import { readIfPresent } from '../safe-file.ts'
 import { parseAuthority } from './local.ts'
 

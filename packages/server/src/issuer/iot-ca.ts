@@ -7,9 +7,15 @@
  *
  * @see https://docs.aws.amazon.com/iot/latest/developerguide/register-CA-cert.html
  */
-import { createPublicKey } from 'node:crypto'
+import {
+  certificatePem,
+  prepareSigner,
+  publicKeyInfoOf,
+  type SigningAuthority,
+  signCertificate,
+} from '../certificate.ts'
 import { type Clock, day, later } from '../clock.ts'
-import { makeKey, type SigningAuthority, sign } from '../pki.ts'
+import { makeKey } from '../pki.ts'
 import * as x509 from '../x509.ts'
 import { unless } from './iot-books.ts'
 import type { Iot } from './iot-client.ts'
@@ -92,13 +98,12 @@ async function verify(iot: Iot, ca: SigningAuthority, options: RegisterCaOptions
   const { registrationCode } = await iot.call('GetRegistrationCode', {}, options)
   if (!registrationCode) throw new Error('AWS IoT gave no registration code')
   const now = options.clock.now()
-  return sign({
+  const certificate = await signCertificate(prepareSigner(ca), {
     subject: registrationCode,
-    publicKey: createPublicKey(makeKey()).export({ type: 'spki', format: 'der' }),
-    issuer: ca,
-    signingKey: ca.privateKey,
+    publicKeyInfo: publicKeyInfoOf(makeKey()),
     notBefore: later(now, -day),
     notAfter: later(now, day),
     extensions: [new x509.BasicConstraintsExtension(false, undefined, true)],
   })
+  return certificatePem(certificate)
 }

@@ -6,15 +6,14 @@
  */
 import { createHash, createPrivateKey, X509Certificate } from 'node:crypto'
 import { join } from 'node:path'
-import { type Clock, day, later, minute } from '../clock.ts'
 import {
-  type Authority,
-  keyPurpose,
-  makeCa,
-  privateKeyPem,
+  certificatePem,
+  prepareSigner,
   type SigningAuthority,
-  sign,
-} from '../pki.ts'
+  signCertificate,
+} from '../certificate.ts'
+import { type Clock, day, later, minute } from '../clock.ts'
+import { type Authority, keyPurpose, makeCa, privateKeyPem } from '../pki.ts'
 import type { Issued } from '../registry/registry.ts'
 import { ensurePrivateDirectory, readOrCreate, replaceFile } from '../safe-file.ts'
 import * as x509 from '../x509.ts'
@@ -31,34 +30,34 @@ export const backdatingMs: number = 5 * minute
 /**
  * Issues from `ca`.
  *
- * @throws RangeError if the validity is not between one minute and the CA's own end
+ * @throws RangeError if the validity is less than one minute, or the CA's key is neither EC nor RSA
  */
 export function createLocalIssuer(ca: SigningAuthority, options: LocalIssuerOptions = {}): Issuer {
   const validityMs = options.validityMs ?? 365 * day
   if (!(validityMs >= minute)) throw new RangeError('a certificate must last at least one minute')
-  const caEnd = new X509Certificate(ca.certificate).validTo
+  const caEnd = Date.parse(new X509Certificate(ca.certificate).validTo)
+  const signer = prepareSigner(ca)
+  const extensions = [
+    new x509.BasicConstraintsExtension(false, undefined, true),
+    new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+    new x509.ExtendedKeyUsageExtension([keyPurpose.clientAuth]),
+  ]
   return {
     async issue(request, device, reservation): Promise<Issued> {
       const notBefore = later(wholeSecond(reservation.reservedAt), -backdatingMs)
       const wanted = later(wholeSecond(reservation.reservedAt), validityMs)
-      const notAfter = new Date(Math.min(wanted.getTime(), Date.parse(caEnd)))
-      const certificate = await sign({
+      const notAfter = new Date(Math.min(wanted.getTime(), caEnd))
+      const certificate = await signCertificate(signer, {
         subject: device.deviceSerial,
-        publicKey: request.publicKeyInfo,
-        issuer: ca,
-        signingKey: ca.privateKey,
+        publicKeyInfo: request.publicKeyInfo,
         certificateSerial: reservation.certificateSerial,
         notBefore,
         notAfter,
-        extensions: [
-          new x509.BasicConstraintsExtension(false, undefined, true),
-          new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-          new x509.ExtendedKeyUsageExtension([keyPurpose.clientAuth]),
-        ],
+        extensions,
       })
       return {
         certificateId: certificateId(certificate),
-        certificateChain: [certificate],
+        certificateChain: [certificatePem(certificate)],
         notBefore,
         notAfter,
       }
@@ -67,9 +66,11 @@ export function createLocalIssuer(ca: SigningAuthority, options: LocalIssuerOpti
   }
 }
 
-/** SHA-256 of a certificate's DER, lower-case hex: what AWS IoT calls its certificateId. */
-export const certificateId = (pemOrDer: string | Buffer): string =>
-  createHash('sha256').update(new X509Certificate(pemOrDer).raw).digest('hex')
+/** SHA-256 of a certificate's DER, lower-case hex: what AWS IoT calls its certificateId. A text is PEM. */
+export const certificateId = (certificate: string | Buffer): string =>
+  createHash('sha256')
+    .update(typeof certificate === 'string' ? new X509Certificate(certificate).raw : certificate)
+    .digest('hex')
 
 /** X.509 time has no fractions (RFC 5280 section 4.1.2.5). */
 const wholeSecond = (instant: Date): Date => new Date(Math.floor(instant.getTime() / 1000) * 1000)
