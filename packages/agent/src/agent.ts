@@ -17,6 +17,7 @@ import {
 } from '@certvend/client'
 import type { MqttSettings } from './config.ts'
 import { type Connection, keepConnection } from './connection.ts'
+import { type Renew, watchRenewal } from './due.ts'
 import type { Enrollment } from './enrollment.ts'
 import { cutShort, type Errands, openErrands } from './errands.ts'
 import { isConfigurationError } from './failure.ts'
@@ -25,6 +26,7 @@ import { againAt, decide, type Facts, type FailedAttempt } from './lifecycle.ts'
 import { type Log, loggedFailure, loggedWait } from './log.ts'
 import { renew } from './renewal.ts'
 import { describeCredential } from './status.ts'
+import { waitingSuccessor } from './succession.ts'
 
 export interface AgentOptions {
   readonly store: CredentialStore
@@ -32,6 +34,8 @@ export interface AgentOptions {
   readonly enrollment: (token?: string) => Enrollment
   /** As much of it as takes no claim. Default: that of `enrollment`. */
   readonly vendingServer?: () => VendingServer
+  /** Whether it renews by itself, read anew each time. Default: `automatically`. */
+  readonly renew?: () => Renew
   readonly signal: AbortSignal
   readonly log: Log
   readonly mqtt?: MqttSettings
@@ -73,6 +77,16 @@ export async function runAgent(options: AgentOptions): Promise<void> {
   if (signal.aborted) stop()
   const { vendingServer = () => options.enrollment().server } = options
   const inHand = { ...options, vendingServer, clock, random, signal: over.signal }
+  const ways = {
+    get renew() {
+      return options.renew?.() ?? 'automatically'
+    },
+    vendingServer,
+  }
+  const renewals = watchRenewal({ ...inHand, ways })
+  const unasked: Log = (event) => {
+    if (event.event !== 'renew.failed') log(event) // `renew.retry` says it
+  }
   let connection: Connection | undefined
   try {
     let turn: Facts['turn'] = 'first'
@@ -81,23 +95,33 @@ export async function runAgent(options: AgentOptions): Promise<void> {
     let waitedMs = 0
     let forgotten = false
     const connect = (first: 'successor' | 'in-use'): Connection =>
-      keepConnection(store, { ...inHand, first, onEnded: stop })
+      keepConnection(store, { ...inHand, first, before: connection?.unproven(), onEnded: stop })
+    const showSuccessor = async (): Promise<Connection> => {
+      await connection?.leave()
+      connection = connect('successor')
+      return connection
+    }
+    const prove = async () => (await showSuccessor()).verdict
     while (!over.signal.aborted) {
       options.onTurn?.(waitedMs)
       waitedMs = 0
       const errand = errands.next()
       const claim = forgotten ? ({ state: 'ready' } as const) : readClaim(options)
       const unproven = connection?.unproven()
+      const inUse = store.current()
+      const renewal = inUse && connection && !options.once ? renewals.look(inUse) : undefined
       const decision = decide({
         now: clock.now(),
         turn,
-        credential: store.current() ? 'held' : 'none',
+        credential: inUse ? 'held' : 'none',
         claim: claim.state,
         connection: connection ? 'kept' : 'none',
         forgotten,
         ...(failed ? { failed } : {}),
         ...(errand ? { asked: errand.do } : {}),
+        ...(waitingSuccessor(store) ? { successor: 'waiting' } : {}),
         ...(unproven ? { unproven } : {}),
+        ...(renewal ? { renewal } : {}),
       })
       if (claim.state === 'unusable' && decision.do === 'stop') throw claim.error
       if (turn === 'first') {
@@ -137,21 +161,17 @@ export async function runAgent(options: AgentOptions): Promise<void> {
           connection = connect('successor')
           break
         case 'prove':
-          await connection?.leave()
-          connection = connect('successor')
+          await showSuccessor()
           break
         case 'renew':
           if (errand?.do === 'renew')
-            await settle(async () => {
-              const renewed = await renew(errand, {
-                ...inHand,
-                async prove() {
-                  await connection?.leave()
-                  connection = connect('successor')
-                  return connection.verdict
-                },
-              })
-              return describeCredential(renewed)
+            await settle(async () => describeCredential(await renew(errand, { ...inHand, prove })))
+          else if (inUse)
+            await renew(
+              { do: 'renew', by: 'credential' },
+              { ...inHand, log: unasked, prove },
+            ).catch((error: unknown) => {
+              if (!over.signal.aborted) renewals.failed(inUse, error)
             })
           break
         case 'forget':

@@ -16,12 +16,15 @@ import {
   consumerSettings,
 } from './consumer-settings.ts'
 import type { DialectSettings } from './dialect.ts'
+import type { Renew } from './due.ts'
 import { configurationError } from './failure.ts'
 import { type SerialSource, serialOrigins } from './serial.ts'
 
 const text = v.pipe(v.string('expected a string'), v.nonEmpty('must not be empty'))
 const flag = v.boolean('expected true or false')
 const isCommand = ([program = '']: string[]): boolean => path.isAbsolute(program)
+
+const renewChoices = ['automatically', 'when asked'] as const satisfies readonly Renew[]
 
 const mqttKeys = {
   /** Seconds between signs of life; IoT Core accepts 30 to 1200. */
@@ -96,6 +99,8 @@ const keys = {
   ...dialectKeys,
   state_directory: v.optional(text),
   metrics_file: v.optional(v.string('expected a string')),
+  /** Whether the agent renews the certificate by itself. */
+  renew: v.optional(v.picklist(renewChoices, 'expected "automatically" or "when asked"')),
   mqtt: v.optional(v.strictObject(mqttKeys, 'expected a table')),
   consumers: v.optional(ConsumersTable),
 }
@@ -130,6 +135,8 @@ export interface Config {
   readonly dialect?: DialectSettings
   readonly stateDirectory?: Sourced
   readonly metricsFile?: Sourced
+  /** Default `automatically`. */
+  readonly renew?: Renew
   readonly mqtt: MqttSettings
   /** In their order. */
   readonly consumers?: readonly ConsumerSettings[]
@@ -171,6 +178,7 @@ export function parseConfig(content: string, file: string): Config {
     token_file,
     state_directory,
     metrics_file,
+    renew,
     mqtt = {},
     consumers,
   } = result.output
@@ -196,6 +204,7 @@ export function parseConfig(content: string, file: string): Config {
               ? sourced('metrics_file', '')
               : located('metrics_file', metrics_file),
         }),
+    ...(renew === undefined ? {} : { renew }),
     mqtt: {
       ...(mqtt.keep_alive === undefined ? {} : { keepAliveSeconds: mqtt.keep_alive }),
       ...(mqtt.status_topic === undefined ? {} : { statusTopic: mqtt.status_topic }),

@@ -4,6 +4,7 @@ import type { MqttSettings } from './config.ts'
 import type { Unproven } from './lifecycle.ts'
 import type { Log } from './log.ts'
 import { keepOnline } from './online.ts'
+import { waitingSuccessor } from './succession.ts'
 import { destroyOwnCopy } from './token.ts'
 
 export interface ConnectionOptions {
@@ -15,16 +16,22 @@ export interface ConnectionOptions {
   readonly once?: boolean
   /** Whose turn it is at first, where a successor waits for its proof. */
   readonly first: 'successor' | 'in-use'
+  /** What the connection before this one knew of the successor that waits. */
+  readonly before?: UnprovenSuccessor | undefined
   /** Told when it is over and {@link Connection.leave} was not called. */
   readonly onEnded: () => void
   readonly transport?: Transport
+}
+
+export interface UnprovenSuccessor extends Unproven {
+  readonly generation: number | undefined
 }
 
 export interface Connection {
   /** What the first turn of a successor came to: nothing when it has proven itself. */
   readonly verdict: Promise<CertvendError | undefined>
   /** Present while a successor failed its last proof and the credential in use does open sessions. */
-  unproven(): Unproven | undefined
+  unproven(): UnprovenSuccessor | undefined
   /** Takes leave, `forgotten` for good; resolves soon, however slow the network. */
   leave(how?: 'forgotten'): Promise<void>
   /** Settles as the connection does, or resolves when that takes too long. Rejects only over a defect. */
@@ -39,7 +46,7 @@ export function keepConnection(store: CredentialStore, options: ConnectionOption
   const { signal, log, clock, random, first, onEnded } = options
   const left = new AbortController()
   let isForgotten = false
-  let unproven: Unproven | undefined
+  let unproven: UnprovenSuccessor | undefined
   let online = false
   let tell: (failure: CertvendError | undefined) => void = () => {}
   const verdict = new Promise<CertvendError | undefined>((resolve) => {
@@ -54,7 +61,10 @@ export function keepConnection(store: CredentialStore, options: ConnectionOption
     once: options.once ?? false,
     first,
     onVerdict(failure) {
-      unproven = failure && { at: clock.now(), times: (unproven?.times ?? 0) + 1 }
+      const generation = waitingSuccessor(store)?.generation
+      const earlier = unproven ?? options.before
+      const times = earlier?.generation === generation ? (earlier?.times ?? 0) + 1 : 1
+      unproven = failure && { generation, at: clock.now(), times }
       tell(failure)
     },
     onProven() {

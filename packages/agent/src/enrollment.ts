@@ -12,6 +12,7 @@ import {
 } from '@certvend/client'
 import type { Sourced } from './config.ts'
 import { readDialect, readSaltedToken } from './dialect.ts'
+import type { Ways } from './due.ts'
 import { configurationError } from './failure.ts'
 import { readPlainFile } from './plain-file.ts'
 import { readSerial } from './serial.ts'
@@ -61,6 +62,12 @@ export function readVendingServer(settings: Settings): VendingServer {
   const pem = pins.map(readPin)
   return judged(url.from, () => createVendingServer({ url: url.value, pins: pem, dialect }))
 }
+
+/** How a certificate is renewed on this gateway. */
+export const waysOf = (settings: Settings): Ways => ({
+  renew: settings.renew,
+  vendingServer: () => readVendingServer(settings),
+})
 
 function readConfiguredToken(
   { tokenFile, stateDirectory }: Settings,

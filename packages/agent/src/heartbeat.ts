@@ -4,7 +4,14 @@
  */
 import { statfsSync } from 'node:fs'
 import { freemem, loadavg, totalmem, uptime } from 'node:os'
-import { type Clock, type Credential, isCertvendError, type Session } from '@certvend/client'
+import {
+  type Clock,
+  type Credential,
+  isCertvendError,
+  type Lifetime,
+  renewalDue,
+  type Session,
+} from '@certvend/client'
 import type { MqttSettings } from './config.ts'
 import { type Log, loggedFailure } from './log.ts'
 import { version } from './version.ts'
@@ -21,17 +28,20 @@ export interface HeartbeatOptions {
   readonly signal: AbortSignal
 }
 
+type Whose = Pick<Credential, 'thingName'> & Lifetime
+
 /** What is published, as JSON. Instants are ISO 8601. */
 export function healthOf(
-  { thingName, notAfter }: Pick<Credential, 'thingName' | 'notAfter'>,
+  credential: Whose,
   { now, since, stateDirectory }: { now: Date; since: Date; stateDirectory: string },
 ): Record<string, unknown> {
   return {
-    thingName,
+    thingName: credential.thingName,
     agent: version,
     time: now,
     onlineSince: since,
-    certificateNotAfter: notAfter,
+    certificateNotAfter: credential.notAfter,
+    certificateRenewalDue: renewalDue(credential),
     uptimeSeconds: Math.round(uptime()),
     load1: Math.round((loadavg()[0] ?? 0) * 100) / 100,
     memoryFreeBytes: freemem(),
@@ -52,7 +62,7 @@ function diskOf(directory: string): { diskFreeBytes?: number; diskTotalBytes?: n
 /** Beats until the signal aborts; resolves then. Nothing to do when it is off. */
 export async function beat(
   session: Session,
-  credential: Pick<Credential, 'thingName' | 'notAfter'> | undefined,
+  credential: Whose | undefined,
   { mqtt, clock, log, stateDirectory, signal }: HeartbeatOptions,
 ): Promise<void> {
   const { heartbeatSeconds } = mqtt

@@ -4,7 +4,7 @@
  */
 import type { Remedy } from '@certvend/client'
 
-/** An attempt to enroll that came to nothing. */
+/** An attempt to enroll, or to renew, that came to nothing. */
 export interface FailedAttempt {
   readonly remedy: Remedy
   readonly at: Date
@@ -30,8 +30,21 @@ export interface Facts {
   readonly asked?: 'enroll' | 'renew' | 'forget'
   /** Whether everything was removed as somebody asked, and nobody has asked for anything since. */
   readonly forgotten?: boolean
+  /** Whether another certificate is here already and has yet to open a session. */
+  readonly successor?: 'waiting'
   /** A successor that opened no session, while the credential in use does. */
   readonly unproven?: Unproven
+  /** Absent where the agent does not renew by itself. */
+  readonly renewal?: Renewal
+}
+
+/** Of the credential in use. */
+export interface Renewal {
+  readonly due: Date
+  /** When the certificate ends. */
+  readonly ends: Date
+  /** The last attempt that nobody asked for. */
+  readonly failed?: FailedAttempt
 }
 
 export interface Unproven {
@@ -61,9 +74,11 @@ export function decide(facts: Facts): Decision {
   if (asked) return { do: asked }
   if (facts.credential === 'held') {
     if (facts.connection === 'none') return { do: 'connect' }
-    return unproven && (now >= proveAgainAt(unproven) || now < unproven.at)
-      ? { do: 'prove' }
-      : { do: 'wait', forMs: lookAgainMs }
+    if (unproven && (now >= proveAgainAt(unproven) || now < unproven.at))
+      return { do: facts.renewal && unproven.times >= patientProofs ? 'renew' : 'prove' }
+    if (!facts.renewal || facts.successor) return { do: 'wait', forMs: lookAgainMs }
+    const leftMs = renewAt(facts.renewal, now).getTime() - now.getTime()
+    return leftMs <= 0 ? { do: 'renew' } : { do: 'wait', forMs: Math.min(leftMs, lookAgainMs) }
   }
   if (facts.forgotten) return { do: 'wait', forMs: lookAgainMs }
   if (facts.claim === 'unusable')
@@ -80,6 +95,35 @@ export function decide(facts: Facts): Decision {
 const proveAgainAt = ({ at, times }: Unproven): Date =>
   new Date(at.getTime() + Math.min(24, 2 ** Math.min(times - 1, 5)) * 60 * 60_000)
 
+/**
+ * After so many proofs that failed, some three days, a successor that is refused gives way to another: the
+ * certificate in use does not last for ever.
+ */
+const patientProofs = 8
+
+function renewAt({ due, ends, failed }: Renewal, now: Date): Date {
+  if (!failed || now < failed.at) return due // or the clock was set back
+  const again = renewAgainAt(failed, ends)
+  return again > due ? again : due
+}
+
+const minuteMs = 60_000
+const hourMs = 60 * minuteMs
+
+/**
+ * When to ask for a successor again: after 1 to 2 min, doubling to 1 to 2 h; after a refusal 3 to 6 h,
+ * doubling to half a day to a day. More often when the end is near, and never twice within a minute.
+ */
+export function renewAgainAt(failed: FailedAttempt, ends: Date): Date {
+  const { remedy, at, inARow, draw } = failed
+  const [firstMs, longestMs] =
+    remedy === 'retry' ? [minuteMs, hourMs] : ([3 * hourMs, 12 * hourMs] as const)
+  const leftMs = ends.getTime() - at.getTime()
+  const slowMs = Math.min(longestMs, firstMs * 2 ** Math.min(inARow - 1, 30))
+  const waitMs = Math.max(minuteMs, leftMs > 0 ? Math.min(slowMs, leftMs / 8) : slowMs) * (1 + draw)
+  return new Date(Math.max(at.getTime() + minuteMs, nextAt(failed, waitMs)))
+}
+
 /** Upper bounds of the waits, in milliseconds. */
 const firstWaitMs = 1000
 const longestWaitMs = 5 * 60_000
@@ -90,12 +134,17 @@ const slowWaitMs = 5 * 60_000
  * When to ask again: full jitter, from 1 s doubling to 5 min; 5 to 10 min where only a person can
  * help. A refusal may still be a captive portal, a restored backup or a wrong clock, so asking never ends.
  */
-export function againAt({ remedy, at, inARow, retryAt, draw }: FailedAttempt): Date {
+export function againAt(failed: FailedAttempt): Date {
+  const { remedy, inARow, draw } = failed
   const doubled = Math.min(longestWaitMs, firstWaitMs * 2 ** Math.min(inARow - 1, 30))
-  const waitMs = remedy === 'retry' ? draw * doubled : slowWaitMs * (1 + draw)
+  return new Date(nextAt(failed, remedy === 'retry' ? draw * doubled : slowWaitMs * (1 + draw)))
+}
+
+/** After `waitMs`, unless the server has named a moment. */
+function nextAt({ remedy, at, retryAt }: FailedAttempt, waitMs: number): number {
   const own = at.getTime() + waitMs
-  if (!retryAt || retryAt <= at) return new Date(own)
+  if (!retryAt || retryAt <= at) return own
   // The server has planned for that moment; a little jitter keeps apart those told the same.
   const asked = retryAt.getTime() + Math.min(waitMs, 1000)
-  return new Date(remedy === 'retry' ? asked : Math.max(own, asked))
+  return remedy === 'retry' ? asked : Math.max(own, asked)
 }

@@ -3,7 +3,7 @@
  * systemd's status line, `certvend status` and the log cannot disagree.
  */
 import type { Clock } from '@certvend/client'
-import type { Log, LogEvent } from './log.ts'
+import type { Log, LogEvent, LoggedFailure } from './log.ts'
 import { version } from './version.ts'
 import { clockTime, day } from './wording.ts'
 
@@ -25,11 +25,12 @@ export interface LiveDocument {
   /** When it will be tried again; only while waiting. */
   readonly nextAt?: string
   /** What is wrong; only while waiting. */
-  readonly problem?: {
-    readonly code: string
-    readonly remedy: string
-    readonly message: string
-    readonly hint: string
+  readonly problem?: LoggedFailure
+  /** Renewals that nobody asked for and that came to nothing, in a row; absent while there are none. */
+  readonly renewal?: {
+    readonly failedInARow: number
+    readonly nextAt: string
+    readonly problem: LoggedFailure
   }
   /** Sessions opened since the start. */
   readonly sessions: number
@@ -76,11 +77,17 @@ export function watchLive(clock: Clock, onChange: () => void = () => {}): Live {
     connection: LiveDocument['connection'],
     more: Partial<LiveDocument> = {},
   ): LiveDocument => {
-    const { sessions, acknowledged, failedInARow } = state
+    const { sessions, acknowledged, failedInARow, renewal } = state
+    const known = { version, sessions, acknowledged, failedInARow, ...(renewal && { renewal }) }
     const now = clock.now().toISOString()
     const changed = (connection === 'online') !== (state.connection === 'online')
     const since = changed || connection === 'stopped' ? now : state.since
-    return { version, connection, since, sessions, acknowledged, failedInARow, ...more }
+    return { ...known, connection, since, ...more }
+  }
+
+  const renewed = (): LiveDocument => {
+    const { renewal: _, ...rest } = state
+    return rest
   }
 
   function take(event: LogEvent): LiveDocument {
@@ -93,7 +100,7 @@ export function watchLive(clock: Clock, onChange: () => void = () => {}): Live {
       case 'enroll.request':
         return kept ? state : turn('enrolling')
       case 'enroll.done':
-        if (kept) return state // a successor: it is told once it has proven itself
+        if (kept) return renewed() // a successor: it is told once it has proven itself
         who = event.thingName
         kept = true
         return turn('connecting', { failedInARow: 0 })
@@ -101,7 +108,17 @@ export function watchLive(clock: Clock, onChange: () => void = () => {}): Live {
         who = event.thingName
         validUntil = day(event.notAfter)
         return state
+      case 'renew.retry': {
+        const { code, remedy, message, hint, waitMs } = event
+        const renewal = {
+          failedInARow: (state.renewal?.failedInARow ?? 0) + 1,
+          nextAt: new Date(clock.now().getTime() + waitMs).toISOString(),
+          problem: { code, remedy, message, hint },
+        }
+        return { ...state, renewal }
+      }
       case 'forget.done':
+        state = renewed()
         who = ''
         validUntil = ''
         kept = false

@@ -79,6 +79,10 @@ export type LogEvent =
   | ({ readonly event: 'renew.unproven' } & LoggedFailure)
   /** No successor was to be had; the one in use stays in use. */
   | ({ readonly event: 'renew.failed' } & LoggedFailure)
+  /** The same, where nobody had asked for one: the agent asks again by itself. */
+  | ({ readonly event: 'renew.retry'; readonly waitMs: number } & LoggedFailure)
+  /** It is time for a successor, and only a person can see to it. */
+  | { readonly event: 'renew.needed'; readonly message: string; readonly hint: string }
   /** Everything was removed, as somebody asked; nobody is asked again until told to. */
   | { readonly event: 'forget.done'; readonly stateDirectory: string }
   /** The vending machine was not told that its certificate is given up. */

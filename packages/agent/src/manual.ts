@@ -69,6 +69,11 @@ export const configKeys: readonly (readonly [key: string, value: string, meaning
     '"FILE"',
     'Where a Prometheus text file is kept; an empty name for nowhere. Default: metrics.prom in $RUNTIME_DIRECTORY, which systemd sets, so /run/certvend/metrics.prom; else nowhere.',
   ],
+  [
+    'renew',
+    '"automatically" or "when asked"',
+    'Whether the agent renews its certificate by itself, after two thirds of its life, where the vending machine speaks our own protocol. Default "automatically". With "when asked", certvend renew does; certvend status tells when it is time.',
+  ],
   ['mqtt.keep_alive', 'SECONDS', 'Between signs of life, 30 to 1200. Default 60.'],
   [
     'mqtt.status_topic',

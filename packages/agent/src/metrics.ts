@@ -3,7 +3,7 @@
  * as a whole when something in it differs, and never by a timer, so that online it is not written at
  * all. By default it lies in the runtime directory, which is memory.
  */
-import type { Credential } from '@certvend/client'
+import { type Credential, renewalDue } from '@certvend/client'
 import { publishFile } from '@certvend/client/durable'
 import type { LiveDocument } from './live.ts'
 
@@ -40,6 +40,18 @@ export function metricsText(live: LiveDocument, credential: Credential | undefin
         'gauge',
         'When the certificate ends.',
         credential && seconds(credential.notAfter),
+      ],
+      [
+        'certificate_renewal_due_timestamp_seconds',
+        'gauge',
+        'When the certificate should be renewed.',
+        credential && seconds(renewalDue(credential)),
+      ],
+      [
+        'renewal_failed_attempts',
+        'gauge',
+        'Renewals that came to nothing, in a row.',
+        String(live.renewal?.failedInARow ?? 0),
       ],
     ]
   const labels = [

@@ -5,6 +5,7 @@ import { defaultStateDirectory } from '@certvend/client'
 import { type Config, type MqttSettings, readConfig, type Sourced } from './config.ts'
 import type { ConsumerSettings } from './consumer-settings.ts'
 import type { DialectSettings } from './dialect.ts'
+import type { Renew } from './due.ts'
 import { configurationError } from './failure.ts'
 import type { SerialSource } from './serial.ts'
 
@@ -43,6 +44,7 @@ export interface Settings {
   readonly serial: SerialSource
   readonly tokenFile?: Sourced
   readonly dialect: DialectSettings
+  readonly renew: Renew
   readonly mqtt: MqttSettings
   /** Empty where none is configured. */
   readonly consumers: readonly ConsumerSettings[]
@@ -110,6 +112,7 @@ export async function resolveSettings(
     serial,
     ...(tokenFile === undefined ? {} : { tokenFile }),
     dialect,
+    renew: config.renew ?? 'automatically',
     mqtt: config.mqtt,
     consumers: config.consumers ?? [],
   }

@@ -4,7 +4,7 @@
  * Read from the store alone, without its lock, so that it is true beside a running daemon.
  */
 import {
-  type CertvendError,
+  CertvendError,
   type Credential,
   type CredentialStore,
   isCertvendError,
@@ -13,6 +13,7 @@ import {
   type VendedBy,
 } from '@certvend/client'
 import type { ConsumersRecord } from './consumers.ts'
+import { type Outlook, outlookOf, type Ways } from './due.ts'
 import type { Episode } from './journal.ts'
 import type { LiveDocument } from './live.ts'
 import { clockTime, day, duration } from './wording.ts'
@@ -49,6 +50,13 @@ export interface Problem {
   readonly hint: string
 }
 
+export interface RenewalDocument {
+  /** When the certificate should be renewed; for a key made elsewhere, as soon as that can be. */
+  readonly dueAt: string
+  /** Why the agent does not do it by itself, and what a person does. */
+  readonly obstacle?: { readonly message: string; readonly hint: string }
+}
+
 export interface StatusDocument {
   readonly version: 1
   readonly stateDirectory: string
@@ -59,6 +67,8 @@ export interface StatusDocument {
   readonly state: 'none' | 'requested' | 'valid' | 'not-yet-valid' | 'expired' | 'unreadable'
   readonly credential?: CredentialDocument
   readonly pending?: PendingDocument
+  /** Present with a credential, where the settings are known. */
+  readonly renewal?: RenewalDocument
   /** What the running agent says of itself; absent when none answered. */
   readonly live?: LiveDocument
   /** What the running agent remembers of the last thing that went wrong, over or not. */
@@ -98,10 +108,19 @@ function describePending(pending: Pending): PendingDocument {
   }
 }
 
+export const describeRenewal = ({ dueAt, ...rest }: Outlook): RenewalDocument => ({
+  dueAt: dueAt.toISOString(),
+  ...rest,
+})
+
 /** The status of the store in `directory`; a store that cannot be read is a status, too. */
-export async function readStatus(directory: string, now: Date): Promise<StatusDocument> {
+export async function readStatus(
+  directory: string,
+  now: Date,
+  ways?: Ways,
+): Promise<StatusDocument> {
   try {
-    return statusOf(await openCredentialStore(directory, { readOnly: true }), now)
+    return statusOf(await openCredentialStore(directory, { readOnly: true }), now, ways)
   } catch (error) {
     if (!isCertvendError(error)) throw error
     return {
@@ -114,7 +133,8 @@ export async function readStatus(directory: string, now: Date): Promise<StatusDo
   }
 }
 
-export function statusOf(store: CredentialStore, now: Date): StatusDocument {
+/** @param ways how this gateway renews, for {@link StatusDocument.renewal} */
+export function statusOf(store: CredentialStore, now: Date, ways?: Ways): StatusDocument {
   const current = store.current()
   const pending = store.pending()
   const state = current ? validity(current, now) : pending ? 'requested' : 'none'
@@ -124,6 +144,7 @@ export function statusOf(store: CredentialStore, now: Date): StatusDocument {
     state,
     ...(current ? { credential: describeCredential(current) } : {}),
     ...(pending ? { pending: describePending(pending) } : {}),
+    ...(current && ways ? { renewal: describeRenewal(outlookOf(current, ways, now)) } : {}),
     problems: current ? problemsOf(current, now) : [],
     mended: [...store.mended],
   }
@@ -142,7 +163,7 @@ function problemsOf(credential: Credential, now: Date): Problem[] {
         {
           code: 'ERR_CREDENTIAL_EXPIRED',
           message: `the certificate expired on ${day(credential.notAfter)}; ${clock}`,
-          hint: "compare this device's clock with the certificate's dates before enrolling again",
+          hint: new CertvendError('ERR_CREDENTIAL_EXPIRED', '').hint,
         },
       ]
     case 'not-yet-valid':
@@ -184,6 +205,7 @@ export function statusInWords(status: StatusDocument, now: Date): string {
     ...(pending?.unansweredSince
       ? [row('unanswered', `a request of ${pending.unansweredSince}; it may have been granted`)]
       : []),
+    ...renewalRows(status, now).map(([name, value]) => row(name, value)),
     ...(pending?.state === 'issued' ? [row('pending', 'a successor has yet to prove itself')] : []),
     row('agent', agentInWords(status.live)),
     ...(status.live?.nextAt ? [row('next try', clockTime(status.live.nextAt))] : []),
@@ -197,6 +219,29 @@ export function statusInWords(status: StatusDocument, now: Date): string {
     ),
   ]
   return `${lines.join('\n')}\n`
+}
+
+function renewalRows(
+  { renewal, pending, live }: StatusDocument,
+  now: Date,
+): [name: string, value: string][] {
+  if (!renewal || pending?.state === 'issued') return []
+  const words = renewalInWords(renewal, now)
+  if (renewal.obstacle || !live?.renewal) return words.map((line, i) => [i ? '' : 'renews', line])
+  const { failedInARow, nextAt, problem } = live.renewal
+  return [
+    ['renews', `${words[0]}; ${failedInARow} failed, the next try is at ${clockTime(nextAt)}`],
+    ['', `${problem.message} (${problem.code})`],
+    ['', `hint: ${problem.hint}`],
+  ]
+}
+
+/** When, and by whom: one line, or two. */
+export function renewalInWords({ dueAt, obstacle }: RenewalDocument, now: Date): string[] {
+  const when = `${Date.parse(dueAt) > now.getTime() ? 'on' : 'due since'} ${day(new Date(dueAt))}`
+  return obstacle
+    ? [`${when}, not by itself: ${obstacle.message}`, `hint: ${obstacle.hint}`]
+    : [`${when}, by itself`]
 }
 
 /** Plainly, for whoever asks who else may know the key. */

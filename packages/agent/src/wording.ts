@@ -59,6 +59,10 @@ export function inWords(event: LogEvent): string {
       return `the new certificate opened no session, the one before is used: ${event.message} (${event.code})`
     case 'renew.failed':
       return `no new certificate, the one in use stays: ${because(event)}`
+    case 'renew.retry':
+      return `no new certificate yet, the one in use stays: ${because(event)}; asking again in ${duration(event.waitMs)}`
+    case 'renew.needed':
+      return `it is time to renew the certificate, and that is not done by itself: ${event.message}; ${event.hint}`
     case 'forget.done':
       return `removed key and certificate from ${event.stateDirectory}; certvend enroll starts anew`
     case 'forget.untold':

@@ -41,6 +41,10 @@ describe('agent.toml', () => {
     expect(stateDirectory?.value).toBe('/etc/certvend/state')
   })
 
+  it('says whether the certificate is renewed by itself', () => {
+    expect(parseConfig('renew = "when asked"', file)).toEqual({ renew: 'when asked', mqtt: {} })
+  })
+
   it('has a table for MQTT', () => {
     const content = '[mqtt]\nkeep_alive = 300\nstatus_topic = ""\nretain_status = true\n'
     expect(parseConfig(content, file).mqtt).toEqual({
@@ -63,13 +67,16 @@ describe('agent.toml', () => {
     ['mqtt.keepalive = 60', ':1: unknown key "mqtt.keepalive" / did you mean "mqtt.keep_alive"?'],
     [
       'colour = "red"',
-      ':1: unknown key "colour" / the keys are url, pins, serial, token_file, dialect, endpoint, endpoint_anchors, thing_name, salt_file, token_formula, authorization_scheme, state_directory, metrics_file, mqtt, consumers',
+      ':1: unknown key "colour" / the keys are url, pins, serial, token_file, dialect, endpoint, endpoint_anchors, thing_name, salt_file, token_formula, authorization_scheme, state_directory, metrics_file, renew, mqtt, consumers',
     ],
     ['url = 3', ':1: url: expected a string'],
     ['url = ""', ':1: url: must not be empty'],
     ['pins = []', ':1: pins: name at least one file'],
     ['pins = [3]', ':1: pins: expected a file name, or an array of file names'],
     ['pins = {}', ':1: pins: expected a file name, or an array of file names'],
+    ['renew = true', ':1: renew: expected "automatically" or "when asked"'],
+    ['renew = "never"', ':1: renew: expected "automatically" or "when asked"'],
+    ['renewal = "when asked"', ':1: unknown key "renewal" / did you mean "renew"?'],
     ['mqtt = 3', ':1: mqtt: expected a table'],
     ['[mqtt]\nkeep_alive = 29', ':2: mqtt.keep_alive: must be 30 seconds or more'],
     ['[mqtt]\nkeep_alive = 1201', ':2: mqtt.keep_alive: must be 1200 seconds or less'],

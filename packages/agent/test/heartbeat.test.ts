@@ -1,5 +1,5 @@
 /** Heartbeats: off by default, at their pace while a session is open, and never a reason to fail. */
-import { CertvendError, type Session } from '@certvend/client'
+import { CertvendError, renewalDue, type Session } from '@certvend/client'
 import { describe, expect, it } from 'vitest'
 import type { MqttSettings } from '../src/config.ts'
 import { beat } from '../src/heartbeat.ts'
@@ -7,7 +7,13 @@ import type { LogEvent } from '../src/log.ts'
 import { movedClock } from './moved-clock.ts'
 
 const start = new Date('2027-03-01T12:00:00Z')
-const credential = { thingName: 'GW-1', notAfter: new Date('2028-03-01T12:00:00Z') }
+const credential = {
+  thingName: 'GW-1',
+  certificateId: '0'.repeat(64),
+  notBefore: new Date('2027-03-01T11:00:00Z'),
+  issuedAt: start,
+  notAfter: new Date('2028-02-29T12:00:00Z'),
+}
 
 /** Beats for an hour of the clock. */
 async function beating(mqtt: MqttSettings, failure?: Error, stateDirectory = '/') {
@@ -43,7 +49,8 @@ describe('a heartbeat', () => {
       thingName: 'GW-1',
       time: '2027-03-01T12:05:00.000Z',
       onlineSince: '2027-03-01T12:00:00.000Z',
-      certificateNotAfter: '2028-03-01T12:00:00.000Z',
+      certificateNotAfter: '2028-02-29T12:00:00.000Z',
+      certificateRenewalDue: renewalDue(credential).toISOString(),
       uptimeSeconds: expect.any(Number),
       load1: expect.any(Number),
       memoryFreeBytes: expect.any(Number),

@@ -1,5 +1,13 @@
 import { describe, expect, it } from 'vitest'
-import { againAt, decide, type Facts, type FailedAttempt, lookAgainMs } from '../src/lifecycle.ts'
+import {
+  againAt,
+  decide,
+  type Facts,
+  type FailedAttempt,
+  lookAgainMs,
+  type Renewal,
+  renewAgainAt,
+} from '../src/lifecycle.ts'
 
 const now = new Date('2027-03-01T12:00:00Z')
 const ago = (ms: number): Date => new Date(now.getTime() - ms)
@@ -117,5 +125,92 @@ describe('the next attempt', () => {
 
   it('ignores a moment that has passed', () => {
     expect(waitMs({ retryAt: ago(1), draw: 1 })).toBe(1000)
+  })
+})
+
+describe('a renewal that nobody asks for', () => {
+  const minute = 60_000
+  const hour = 60 * minute
+  const day = 24 * hour
+  const inMs = (ms: number): Date => new Date(now.getTime() + ms)
+  const held: Facts = {
+    now,
+    turn: 'later',
+    credential: 'held',
+    claim: 'ready',
+    connection: 'kept',
+  }
+  const renewal = (more: Partial<Renewal> = {}): Renewal => ({
+    due: ago(1000),
+    ends: inMs(100 * day),
+    ...more,
+  })
+  const decided = (facts: Partial<Facts>) => decide({ ...held, ...facts })
+  const unproven = (times: number) => ({
+    successor: 'waiting' as const,
+    unproven: { at: ago(25 * hour), times },
+  })
+
+  it('is made when it is due, and not a moment before', () => {
+    expect(decided({ renewal: renewal({ due: now }) })).toEqual({ do: 'renew' })
+    expect(decided({ renewal: renewal({ due: inMs(1) }) })).toEqual({ do: 'wait', forMs: 1 })
+  })
+
+  it('aims no timer further than the next look', () => {
+    const due = inMs(240 * day)
+    expect(decided({ renewal: renewal({ due }) })).toEqual({ do: 'wait', forMs: lookAgainMs })
+  })
+
+  it.each<[string, Partial<Facts>, string]>([
+    ['the agent does not renew by itself', {}, 'wait'],
+    ['no session was tried yet', { connection: 'none', renewal: renewal() }, 'connect'],
+    ['a successor waits for its proof', { successor: 'waiting', renewal: renewal() }, 'wait'],
+    ['its proof is to be repeated', { ...unproven(7), renewal: renewal() }, 'prove'],
+    ['there is no credential', { credential: 'none', renewal: renewal() }, 'enroll'],
+    ['everything was removed', { credential: 'none', forgotten: true, renewal: renewal() }, 'wait'],
+    ['somebody asks for another thing', { asked: 'forget', renewal: renewal() }, 'forget'],
+  ])('is not made while %s', (_, facts, instead) => {
+    expect(decided(facts).do).toBe(instead)
+  })
+
+  it('gives up a successor only after eight proofs in a row that failed, and only when it is time', () => {
+    expect(decided({ ...unproven(8), renewal: renewal() }).do).toBe('renew')
+    expect(decided(unproven(8)).do).toBe('prove')
+  })
+
+  it('is put off by a failure, and not by one that lies in the future of a clock set back', () => {
+    const failed = failure({ at: ago(30_000) })
+    expect(decided({ renewal: renewal({ failed }) })).toEqual({ do: 'wait', forMs: minute })
+    const later = failure({ at: inMs(10 * 365 * day), remedy: 'operator' })
+    expect(decided({ renewal: renewal({ failed: later }) }).do).toBe('renew')
+  })
+
+  const waitMs = (more: Partial<FailedAttempt>, ends = inMs(100 * day)): number =>
+    renewAgainAt(failure({ at: now, draw: 0, ...more }), ends).getTime() - now.getTime()
+
+  it.each<[string, Partial<FailedAttempt>, number]>([
+    ['offline once', {}, minute],
+    ['offline for the fourth time', { inARow: 4 }, 8 * minute],
+    ['offline for a month', { inARow: 700 }, hour],
+    ['offline, at the end of the window', { inARow: 700, draw: 1 }, 2 * hour],
+    ['refused', { remedy: 'operator' }, 3 * hour],
+    ['refused again', { remedy: 'enroll', inARow: 2 }, 6 * hour],
+    ['refused for ever', { remedy: 'operator', inARow: 50, draw: 1 }, 24 * hour],
+    ['told when', { retryAt: inMs(5 * hour) }, 5 * hour + 1000],
+    ['told when, by a refusal', { remedy: 'operator', retryAt: inMs(5 * hour) }, 5 * hour + 1000],
+    ['hurried by a refusal', { remedy: 'operator', retryAt: inMs(1000) }, 3 * hour],
+    ['hurried by a server', { retryAt: inMs(10) }, minute],
+    ['told a moment that has passed', { retryAt: ago(1) }, minute],
+  ])('%s, comes back after its time', (_, more, expected) => {
+    expect(waitMs(more)).toBe(expected)
+  })
+
+  it.each([
+    ['eight hours', 8 * hour, hour],
+    ['an hour', hour, 7.5 * minute],
+    ['a minute', minute, minute],
+    ['nothing', -day, 12 * hour],
+  ])('is tried more often when %s is left, and never twice in a minute', (_, leftMs, expected) => {
+    expect(waitMs({ remedy: 'operator', inARow: 9 }, inMs(leftMs))).toBe(expected)
   })
 })

@@ -1,6 +1,6 @@
 /** The Prometheus file: sound, whole at any moment, and written only when something in it differs. */
 import fs from 'node:fs'
-import type { Credential } from '@certvend/client'
+import { type Credential, renewalDue } from '@certvend/client'
 import { describe, expect, it } from 'vitest'
 import type { LiveDocument } from '../src/live.ts'
 import { keepMetrics, metricsText } from '../src/metrics.ts'
@@ -17,6 +17,9 @@ const live: LiveDocument = {
 const credential = {
   deviceSerial: 'GW"1\\',
   thingName: 'GW-1',
+  certificateId: '0'.repeat(64),
+  notBefore: new Date('2027-03-01T11:00:00Z'),
+  issuedAt: new Date('2027-03-01T12:00:00Z'),
   notAfter: new Date('2028-03-01T12:00:00Z'),
 } as Credential
 
@@ -29,6 +32,10 @@ describe('the metrics', () => {
       )
     expect(text).toContain('\ncertvend_online 1\n')
     expect(text).toContain('\ncertvend_certificate_not_after_timestamp_seconds 1835524800\n')
+    expect(text).toContain(
+      `\ncertvend_certificate_renewal_due_timestamp_seconds ${Math.round(renewalDue(credential).getTime() / 1000)}\n`,
+    )
+    expect(text).toContain('\ncertvend_renewal_failed_attempts 0\n')
     expect(text).toContain('device_serial="GW\\"1\\\\"')
     expect(text.endsWith('\n')).toBe(true)
   })

@@ -16,7 +16,11 @@ import type { LogEvent } from '../src/log.ts'
 function heldStore(): CredentialStore {
   const held = {
     thingName: 'GW-1',
+    keyOrigin: 'device',
+    certificateId: '0'.repeat(64),
     issuedAt: new Date(),
+    notBefore: new Date(),
+    notAfter: new Date(Date.now() + 365 * 86_400_000),
     endpoint: { host: 'mqtt.example.com', port: 8883 },
   } as unknown as Credential
   const store: Partial<CredentialStore> = {

@@ -70,5 +70,6 @@ const nothingConfigured = {
   serial: { kind: 'default', from: 'the serial' },
   mqtt: {},
   dialect: {},
+  renew: 'automatically',
   consumers: [],
 } as const

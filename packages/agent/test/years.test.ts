@@ -77,7 +77,9 @@ describe('a day online', () => {
       deviceSerial: 'GW-1',
       thingName: 'GW-1',
       certificateId: 'id',
+      keyOrigin: 'device',
       issuedAt: start,
+      notBefore: start,
       notAfter: new Date(start.getTime() + 365 * day),
       endpoint: { host: 'mqtt.example.com', port: 8883 },
     } as unknown as Credential

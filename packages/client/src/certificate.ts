@@ -1,10 +1,10 @@
 /**
- * Read and judge certificates (RFC 5280). No I/O and no clock of its own.
+ * Read and judge certificates (RFC 5280), and when one is to be renewed. No I/O and no clock of its own.
  *
  * A chain is end entity first; a lone end entity is normal. Whether an issuer is trusted is not
  * asked here: the device shows this chain, it does not rely on it.
  */
-import { type KeyObject, X509Certificate } from 'node:crypto'
+import { createHash, type KeyObject, X509Certificate } from 'node:crypto'
 import { CertvendError } from './errors.ts'
 
 /** How far this device's clock may lag behind the issuer's, in milliseconds. */
@@ -77,4 +77,31 @@ export function judgeChain(
     mismatch(
       `the certificate expired on ${day(notAfter(endEntity))}; this device's clock says ${day(expected.now)}`,
     )
+}
+
+/** What {@link renewalDue} is told of a credential. */
+export interface Lifetime {
+  readonly certificateId: string
+  readonly notBefore: Date
+  readonly notAfter: Date
+  /** By this device's clock, which may have been wrong. */
+  readonly issuedAt: Date
+}
+
+/** No certificate is so short-lived that it is renewed sooner after its issue, in milliseconds. */
+const soonestMs = 60_000
+
+/**
+ * When a credential should be renewed: after two thirds of the life that it had when it was issued,
+ * and up to a twelfth of it later, so that a fleet that was enrolled in one hour does not return in one.
+ *
+ * A function of the certificate alone: no restart moves the moment, and nothing is to be stored.
+ */
+export function renewalDue({ certificateId, notBefore, notAfter, issuedAt }: Lifetime): Date {
+  // Issuers date certificates back; of one that lasts for minutes that may be the greater part.
+  const isPlausible = notBefore <= issuedAt && issuedAt < notAfter
+  const start = (isPlausible ? issuedAt : notBefore).getTime()
+  const lifeMs = notAfter.getTime() - start
+  const spread = createHash('sha256').update(certificateId).digest().readUInt32BE() / 2 ** 32
+  return new Date(start + Math.max(soonestMs, Math.round(lifeMs * (2 / 3 + spread / 12))))
 }

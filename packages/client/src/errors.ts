@@ -77,7 +77,7 @@ const table = {
   },
   ERR_CREDENTIAL_EXPIRED: {
     remedy: 'enroll',
-    hint: "compare this device's clock with the certificate's dates before enrolling again",
+    hint: "compare this device's clock with the certificate's dates; if it is right, have the device re-armed, then: certvend enroll --again with the new token",
   },
   ERR_SESSION_REFUSED: {
     remedy: 'retry',

@@ -3,6 +3,7 @@
  *
  * @module
  */
+export { type Lifetime, renewalDue } from './certificate.ts'
 export { type Claim, createClaim } from './claim.ts'
 export { type Clock, earliestPlausible, monotonicMs, systemClock } from './clock.ts'
 export {
@@ -55,7 +56,7 @@ export {
 } from './key.ts'
 export { openPkcs11Key } from './pkcs11.ts'
 export { type HttpProxy, type ProxyOptions, proxyFor } from './proxy.ts'
-export { reenroll, retire } from './reenroll.ts'
+export { reenroll, renewalObstacle, retire } from './reenroll.ts'
 export type { Backoff } from './retry.ts'
 export { saltedToken, type TokenFormula, tokenFormulas } from './salted-token.ts'
 export type { Send, SendLimits, SendRequest, SendResponse } from './send.ts'

@@ -87,31 +87,47 @@ export async function retire(
   judgeReply(response, parseRetired, { host: server.url.host, now })
 }
 
-async function channelAs(
-  { certificateChain, privateKey, notAfter }: Credential,
+/**
+ * Why `credential` cannot be shown to `server` to be renewed, as far as that can be told without asking;
+ * nothing where it may be: `ERR_REQUEST_REFUSED` in another dialect than ours,
+ * `ERR_CREDENTIAL_EXPIRED`, `ERR_KEY_UNAVAILABLE` for a key in a token.
+ */
+export function renewalObstacle(
+  { privateKey, notAfter }: Pick<Credential, 'privateKey' | 'notAfter'>,
   server: VendingServer,
-  options: EnrollOptions,
-): Promise<Send> {
-  const { send, clock = systemClock } = options
+  now: Date,
+): CertvendError | undefined {
   if (server.dialect.name !== 'certvend')
-    throw new CertvendError(
+    return new CertvendError(
       'ERR_REQUEST_REFUSED',
       `a vending machine of the dialect ${server.dialect.name} knows claims only`,
       { hint: byClaim },
     )
-  const now = clock.now()
   if (notAfter < now)
-    throw new CertvendError(
+    return new CertvendError(
       'ERR_CREDENTIAL_EXPIRED',
       `the certificate expired on ${notAfter.toISOString()}; this device's clock says ${now.toISOString()}`,
     )
-  if (send) return send
   if (isPkcs11Key(privateKey))
-    throw new CertvendError(
+    return new CertvendError(
       'ERR_KEY_UNAVAILABLE',
       "the private key lies in a token, from which Node's TLS cannot use it",
       { hint: byClaim },
     )
+  return undefined
+}
+
+async function channelAs(
+  credential: Credential,
+  server: VendingServer,
+  options: EnrollOptions,
+): Promise<Send> {
+  const { send, clock = systemClock } = options
+  const obstacle = renewalObstacle(credential, server, clock.now())
+  // Whoever brings a channel of its own may be able to show what Node's TLS cannot.
+  if (obstacle && !(send && obstacle.code === 'ERR_KEY_UNAVAILABLE')) throw obstacle
+  if (send) return send
+  const { certificateChain, privateKey } = credential
   const identity = { certificateChain, privateKey: privateKey.toPem() }
   return (await import('./https.ts')).createSend(server.pins, clock, { ...options, identity })
 }

@@ -1,10 +1,12 @@
 /** `certvend config check`: what a run would work with, judged without making or sending anything. */
 import { openCredentialStore, systemClock } from '@certvend/client'
-import { readEnrollment, refuseExpiredPins } from '../enrollment.ts'
+import { outlookOf } from '../due.ts'
+import { readEnrollment, refuseExpiredPins, waysOf } from '../enrollment.ts'
 import type { ExitCode } from '../failure.ts'
 import { proxyPlace } from '../proxy.ts'
 import { readSerial } from '../serial.ts'
 import { type Flags, resolveSettings } from '../settings.ts'
+import { describeRenewal, renewalInWords } from '../status.ts'
 import type { Terminal } from '../terminal.ts'
 import { findToken } from '../token.ts'
 import { day } from '../wording.ts'
@@ -26,10 +28,15 @@ export async function configCheck(
     row(
       'credential',
       current
-        ? `of ${current.deviceSerial}, valid until ${day(current.notAfter)}: nobody is asked`
+        ? `of ${current.deviceSerial}, valid until ${day(current.notAfter)}: nobody is asked for another until it is time`
         : 'none: a certificate is asked for',
     ),
   ]
+  if (current) {
+    const now = systemClock.now()
+    const renewal = describeRenewal(outlookOf(current, waysOf(settings), now))
+    lines.push(row('renews', renewalInWords(renewal, now).join('; ')))
+  }
   if (proxy !== undefined) lines.push(row('proxy', `${proxy} (HTTPS_PROXY)`))
   if (!current) {
     const enrollment = readEnrollment(settings, environment)

@@ -11,7 +11,7 @@ import { runAgent } from '../agent.ts'
 import { openAnswers } from '../answers.ts'
 import { openAwsCache } from '../aws-cache.ts'
 import { dialectName } from '../dialect.ts'
-import { readEnrollment, readVendingServer } from '../enrollment.ts'
+import { readEnrollment, readVendingServer, waysOf } from '../enrollment.ts'
 import { openErrands } from '../errands.ts'
 import { type ExitCode, isConfigurationError } from '../failure.ts'
 import { openRecorder, type Recorder } from '../journal.ts'
@@ -84,7 +84,7 @@ export async function run(
     const statusNow = (): StatusDocument => {
       const lastFailure = recorder?.episodes().at(-1)
       return {
-        ...statusOf(store, clock.now()),
+        ...statusOf(store, clock.now(), waysOf(settings)),
         live: live.document(),
         ...(lastFailure ? { lastFailure } : {}),
       }
@@ -124,6 +124,7 @@ export async function run(
         store,
         enrollment: (token) => readEnrollment(settings, environment, token),
         vendingServer: () => readVendingServer(settings),
+        renew: () => settings.renew,
         errands,
         signal: AbortSignal.any([signal, again.signal]),
         log,

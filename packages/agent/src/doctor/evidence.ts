@@ -14,7 +14,7 @@ import type { ShownCertificate, Trace, VendingTrace } from '@certvend/client/tra
 import type { ConfigurationError } from '../failure.ts'
 import type { Episode } from '../journal.ts'
 import type { Settings } from '../settings.ts'
-import type { StatusDocument } from '../status.ts'
+import type { RenewalDocument, StatusDocument } from '../status.ts'
 
 /** A value that was read, or why it was not. */
 export type Read<T> =
@@ -86,6 +86,7 @@ export interface Evidence {
   readonly store?: StoreReport
   readonly credential?: Credential
   readonly pending?: Pending
+  readonly renewal?: RenewalDocument
   /** The certificate in use is there, and is not the key's. */
   readonly keyOfAnother?: boolean
   readonly space?: Space

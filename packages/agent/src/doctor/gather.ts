@@ -14,11 +14,13 @@ import {
   type VendingTrace,
 } from '@certvend/client/trace'
 import { ownAddresses } from '../addresses.ts'
-import { readPin } from '../enrollment.ts'
+import { outlookOf } from '../due.ts'
+import { readPin, waysOf } from '../enrollment.ts'
 import { configurationError, isConfigurationError } from '../failure.ts'
 import { readJournal } from '../journal-file.ts'
 import { proxyPlace } from '../proxy.ts'
 import { type Flags, resolveSettings, type Settings } from '../settings.ts'
+import { describeRenewal, type StatusDocument } from '../status.ts'
 import { version } from '../version.ts'
 import type { ClaimParts, Evidence, Read } from './evidence.ts'
 import { attempt, openFiles, readParts, readSpace, readStore } from './local.ts'
@@ -68,6 +70,7 @@ export async function gather(flags: Flags, options: GatherOptions): Promise<Evid
     parts: readParts(settings, environment),
     store,
     ...held,
+    ...renewalOf(held.credential, daemon?.status, settings, now),
     ...(space ? { space } : {}),
     ...(daemon ? { daemon } : {}),
     ...(unit ? { unit } : {}),
@@ -79,6 +82,18 @@ export async function gather(flags: Flags, options: GatherOptions): Promise<Evid
     lookAtMqtt(local, settings, options),
   ])
   return { ...local, ...vending, ...mqtt }
+}
+
+function renewalOf(
+  credential: Credential | undefined,
+  status: StatusDocument | undefined,
+  settings: Settings,
+  now: Date,
+): Pick<Evidence, 'renewal'> {
+  if (status?.renewal) return { renewal: status.renewal }
+  return credential
+    ? { renewal: describeRenewal(outlookOf(credential, waysOf(settings), now)) }
+    : {}
 }
 
 function history(stateDirectory: string, last: Evidence['history'][number] | undefined) {

@@ -70,6 +70,7 @@ const nothing = {
   serial: { kind: 'default', from: 'the serial' },
   mqtt: {},
   dialect: {},
+  renew: 'automatically',
   consumers: [],
 } as const
 

@@ -156,25 +156,36 @@ export const inodes: Check = {
 
 export const certificate: Check = {
   name: 'certificate',
-  symptom: 'Not online, and the certificate has expired',
-  looks: 'Until when the certificate is valid.',
+  symptom: 'The certificate has expired, or nobody renews it',
+  looks: 'Until when the certificate is valid, and whether it is renewed when it is time.',
   advice:
-    'Compare the clock first. Then re-arm the device: `certvend-server device rearm SERIAL`, and `certvend enroll --again` with the new token.',
+    'Compare the clock first. While it is valid `certvend renew` gets another, or says why not. Else re-arm the device: `certvend-server device rearm SERIAL`, and `certvend enroll --again` with the new token.',
   after: ['clock'],
-  judge({ credential, daemon, now }) {
+  judge({ credential, daemon, renewal, now }) {
     const stored = credential ?? daemon?.status?.credential
     if (!stored) return unknown('there is none yet')
-    const [begins, ends] = [new Date(stored.notBefore), new Date(stored.notAfter)]
+    const ends = new Date(stored.notAfter)
     const leftMs = ends.getTime() - now.getTime()
-    const lifeMs = ends.getTime() - begins.getTime()
-    if (leftMs > lifeMs / 20) return 'fine'
+    if (leftMs < 0)
+      return {
+        found: `the certificate expired on ${day(ends)}, ${duration(-leftMs)} ago`,
+        expected: 'a certificate that is valid, and renewed after two thirds of its life',
+        mend: 'certvend-server device rearm SERIAL on the server, then certvend enroll --again with the new token',
+        care: 'act',
+      }
+    // An attempt that failed for now is made again by itself.
+    const failed = daemon?.status?.live?.renewal?.problem
+    const trouble = renewal?.obstacle ?? (failed?.remedy === 'retry' ? undefined : failed)
+    const isDue = renewal !== undefined && new Date(renewal.dueAt) <= now
+    const isLate = leftMs <= (ends.getTime() - new Date(stored.notBefore).getTime()) / 20
+    if (!isLate && !(isDue && trouble)) return 'fine'
+    const why = trouble ?? failed
     return {
-      found:
-        leftMs < 0
-          ? `the certificate expired on ${day(ends)}, ${duration(-leftMs)} ago`
-          : `the certificate expires on ${day(ends)}, in ${duration(leftMs)}`,
-      expected: 'a certificate that is valid, and renewed before its last twentieth',
-      mend: 'certvend-server device rearm SERIAL on the server, then certvend enroll --again with the new token',
+      found: `the certificate expires on ${day(ends)}, in ${duration(leftMs)}, and is not renewed by itself${why ? `: ${why.message}` : ''}`,
+      expected: 'a certificate that is valid, and renewed after two thirds of its life',
+      mend:
+        why?.hint ??
+        'certvend renew, which says why not; while the agent runs it is done by itself',
       care: 'act',
     }
   },
