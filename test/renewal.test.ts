@@ -7,8 +7,10 @@ import {
   enroll,
   openCredentialStore,
   reenroll,
+  renewalDue,
   retire,
 } from '@certvend/client'
+import { renewIfDue } from '@certvend/examples/renewal.js'
 import { type Lab, type LabOptions, startLab } from '@certvend/server/lab'
 import { expect, it, onTestFinished } from 'vitest'
 import { temporaryDirectory } from './temporary.ts'
@@ -107,4 +109,19 @@ it('erases a store: no key is left, neither of what is in use nor of a successor
   expect(store.current()).toBeUndefined()
   expect(store.pending()).toBeUndefined()
   expect(fs.readdirSync(directory).sort()).toEqual(['lock', 'notes.txt'])
+})
+
+it('is done in time by firmware with a few lines, also after a power cut, and asks nobody before', async () => {
+  const { lab, server, store, first } = await enrolled()
+  const due = renewalDue(first)
+  expect(await renewIfDue(store, server, new Date(due.getTime() - 1))).toBe(false)
+  expect(lab.requests).toHaveLength(1)
+  expect(await renewIfDue(store, server, due)).toBe(true)
+  const second = store.current()!
+  expect(second.certificateId).not.toBe(first.certificateId)
+  const third = await reenroll(store, server) // and the power goes
+  expect(await renewIfDue(store, server, renewalDue(second))).toBe(true)
+  expect(store.current()?.certificateId).toBe(third.certificateId)
+  const states = (await lab.registry.certificates('gw-1')).map(({ status }) => status)
+  expect(states).toEqual(['ACTIVE', 'INACTIVE', 'INACTIVE'])
 })

@@ -161,7 +161,7 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .option('--json', 'print the result as JSON')
     .addHelpText(
       'after',
-      '\nA running agent does it. What is in use stays in use until the new\ncertificate has opened a session. The vending machine must know re-enrollment by\ncertificate; where it does not, the device is re-armed there, and then it is\ncertvend enroll --again.\n\nExample:\n  certvend renew --json | jq -r .notAfter',
+      '\nA running agent does it, and in time by itself where it can: certvend status\nsays when. What is in use stays in use until the new certificate has opened a\nsession. The vending machine must know re-enrollment by\ncertificate; where it does not, the device is re-armed there, and then it is\ncertvend enroll --again.\n\nExample:\n  certvend renew --json | jq -r .notAfter',
     )
   add('forget', 'factory reset: remove key and certificate for good', forget, [
     'server',

@@ -8,11 +8,15 @@ import type { Command } from 'commander'
 
 /** Every key of `agent.toml`: its name, how it is written, and what it means. */
 export const configKeys: readonly (readonly [key: string, value: string, meaning: string])[] = [
-  ['url', '"https://…"', 'The vending machine. Needed until there is a certificate.'],
+  [
+    'url',
+    '"https://…"',
+    'The vending machine. Needed until there is a certificate, and to renew it.',
+  ],
   [
     'pins',
     '"FILE" or ["FILE", "FILE"]',
-    'CA certificates (PEM) that vouch for the vending machine, and nothing else does. More than one is the normal case: the present and the next. Needed until there is a certificate.',
+    'CA certificates (PEM) that vouch for the vending machine, and nothing else does. More than one is the normal case: the present and the next. Needed until there is a certificate, and to renew it.',
   ],
   [
     'serial',
