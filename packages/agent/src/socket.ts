@@ -68,6 +68,8 @@ const isForAll = (request: Request): boolean =>
   (request.do === 'aws-credentials' && request.trustAnchors === undefined)
 
 const longestRequest = 64 * 1024
+/** A status is a few kB; root does not gather whatever the daemon's user has put there. */
+const longestAnswer = 1024 * 1024
 const patienceMs = 5000
 const mostCallers = 16
 
@@ -79,13 +81,15 @@ export const doorFile = (directory: string, door: Door): string =>
  * store's lock, so nobody else answers there.
  *
  * @param answer what it throws of ours is the answer, too.
- * @param log is told of what else it throws.
+ * @param options.log is told of what else it throws.
+ * @param options.patienceMs how long a caller may take to ask, and again to read and go, in
+ *   milliseconds. Default 5 s.
  * @returns closes them, and removes the files.
  */
 export async function openDoors(
   directory: string,
   answer: (request: Request) => unknown,
-  log: Log,
+  { log, patienceMs: longestMs = patienceMs }: { log: Log; patienceMs?: number },
 ): Promise<() => void> {
   const servers: net.Server[] = []
   const close = (): void => {
@@ -96,7 +100,7 @@ export async function openDoors(
       const file = doorFile(directory, door)
       remove(file)
       const reply = (line: string) => judge(line, door, answer).then(JSON.stringify)
-      servers.push(await listen(file, doors[door], { reply, log }))
+      servers.push(await listen(file, doors[door], { reply, log, longestMs }))
     }
   } catch (error) {
     close()
@@ -146,28 +150,42 @@ const defect: Answer = {
   hint: 'please report it, with the line socket.failed of its log',
 }
 
+interface Listening {
+  readonly reply: (line: string) => Promise<string>
+  readonly log: Log
+  readonly longestMs: number
+}
+
 function listen(
   file: string,
   mode: number,
-  { reply, log }: { reply: (line: string) => Promise<string>; log: Log },
+  { reply, log, longestMs }: Listening,
 ): Promise<net.Server> {
   const server = net.createServer((socket) => {
     let text = ''
-    socket.setEncoding('utf8').setTimeout(patienceMs, () => socket.destroy())
+    let asked = false
+    // Not of idleness: who drips, or never reads and goes, would hold one of few places for ever.
+    const atDeadline = (end: () => void): void =>
+      AbortSignal.timeout(longestMs).addEventListener('abort', end)
+    atDeadline(() => asked || socket.destroy())
+    socket.setEncoding('utf8')
     socket.on('error', () => {})
     socket.on('data', (more: string) => {
       text += more
       const end = text.indexOf('\n')
       if (end >= 0) {
         socket.removeAllListeners('data')
-        socket.setTimeout(0) // it is we who take our time now
+        asked = true // it is we who take our time now
         void reply(text.slice(0, end))
           .catch((error: unknown) => {
             // A defect, and no reason to take a device offline that is not.
             log({ event: 'socket.failed', message: String(error) })
             return JSON.stringify(defect)
           })
-          .then((answer) => socket.end(`${answer}\n`))
+          .then((answer) => {
+            socket.end(`${answer}\n`)
+            atDeadline(() => socket.destroy())
+          })
       } else if (text.length > longestRequest) socket.destroy()
     })
   })
@@ -196,11 +214,13 @@ export function ask(
   return new Promise((resolve) => {
     const socket = net.connect(doorFile(directory, door))
     let text = ''
-    socket.setEncoding('utf8').setTimeout(longestMs, () => socket.destroy())
+    AbortSignal.timeout(longestMs).addEventListener('abort', () => socket.destroy())
+    socket.setEncoding('utf8')
     socket.once('connect', () => socket.write(`${JSON.stringify(request)}\n`))
     socket.on('error', () => {})
     socket.on('data', (more: string) => {
       text += more
+      if (text.length > longestAnswer) socket.destroy()
     })
     socket.once('close', () => {
       try {

@@ -1,7 +1,8 @@
-/** The daemon's doors, when answering fails by a defect. */
+/** The daemon's doors, when answering fails by a defect, and when callers stay in them. */
+import net from 'node:net'
 import { expect, it } from 'vitest'
 import type { LogEvent } from '../src/log.ts'
-import { ask, type Door, openDoors } from '../src/socket.ts'
+import { ask, type Door, doorFile, openDoors } from '../src/socket.ts'
 import { makeFolder } from './folder.ts'
 
 it.each(['control', 'query'] as const satisfies Door[])(
@@ -14,11 +15,9 @@ it.each(['control', 'query'] as const satisfies Door[])(
       () => ({ cannot: 1n }), // what JSON has no word for
       () => 'fine',
     ]
-    const close = await openDoors(
-      path,
-      () => results.shift()?.(),
-      (event) => events.push(event),
-    )
+    const close = await openDoors(path, () => results.shift()?.(), {
+      log: (event) => events.push(event),
+    })
     try {
       const said = { ok: false, message: expect.stringContaining('a defect of its own') }
       expect(await ask(path, door, { do: 'status' })).toMatchObject(said)
@@ -33,3 +32,44 @@ it.each(['control', 'query'] as const satisfies Door[])(
     ])
   },
 )
+
+/** As many as a door holds. */
+const callers = 16
+
+it.each<[title: string, says: (socket: net.Socket) => void]>([
+  ['asks byte by byte', (socket) => void setInterval(() => socket.write(' '), 10).unref()],
+  ['neither reads its answer nor goes', (socket) => socket.pause().write('{"do":"status"}\n')],
+])('who %s leaves the door to others in the end', async (_title, says) => {
+  const { path } = makeFolder()
+  const close = await openDoors(path, () => 'fine', { log: () => {}, patienceMs: 100 })
+  const file = doorFile(path, 'query')
+  const sockets = Array.from({ length: callers }, () =>
+    net.connect({ path: file, allowHalfOpen: true }).on('error', () => {}),
+  )
+  try {
+    for (const socket of sockets) says(socket)
+    await expect
+      .poll(() => ask(path, 'query', { do: 'status' }), { timeout: 20_000 })
+      .toEqual({ ok: true, result: 'fine' })
+  } finally {
+    for (const socket of sockets) socket.destroy()
+    close()
+  }
+})
+
+it.each<[title: string, says: (socket: net.Socket) => void]>([
+  ['never comes to its end', (socket) => void setInterval(() => socket.write(' '), 10).unref()],
+  ['has 4 MB', (socket) => socket.end(`"${'x'.repeat(4_000_000)}"`)],
+])('an answer that %s is none', async (_title, says) => {
+  const { path } = makeFolder()
+  const server = net.createServer((socket) => {
+    socket.on('error', () => {})
+    says(socket)
+  })
+  await new Promise<void>((resolve) => server.listen(doorFile(path, 'query'), resolve))
+  try {
+    expect(await ask(path, 'query', { do: 'status' }, 2000)).toBeUndefined()
+  } finally {
+    server.close()
+  }
+})

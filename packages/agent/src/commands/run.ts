@@ -139,7 +139,7 @@ export async function run(
         },
         async onHeld() {
           record()
-          closeDoors ??= await openDoors(settings.socketDirectory, answer, log).catch(
+          closeDoors ??= await openDoors(settings.socketDirectory, answer, { log }).catch(
             (error: Error) => {
               log({ event: 'socket.unusable', message: error.message })
               return undefined
