@@ -5,7 +5,6 @@
  * found out in the field; the nearest known key is suggested. Values are never quoted in an error: one
  * of them may be a token that landed in the wrong place.
  */
-import { readFileSync } from 'node:fs'
 import path from 'node:path'
 import { parse, TomlError } from 'smol-toml'
 import * as v from 'valibot'
@@ -18,6 +17,7 @@ import {
 import type { DialectSettings } from './dialect.ts'
 import type { Renew } from './due.ts'
 import { configurationError } from './failure.ts'
+import { readPlainFile } from './plain-file.ts'
 import { type SerialSource, serialOrigins } from './serial.ts'
 
 const text = v.pipe(v.string('expected a string'), v.nonEmpty('must not be empty'))
@@ -148,14 +148,7 @@ export interface Config {
  * @throws a configuration error that names file and line.
  */
 export function readConfig(file: string): Config {
-  let content: string
-  try {
-    content = readFileSync(file, 'utf8')
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    if (code === 'ENOENT') throw configurationError(`${file} does not exist`)
-    throw configurationError(`cannot read ${file} (${code})`)
-  }
+  const { text: content } = readPlainFile('the configuration', { value: file, from: file })
   return parseConfig(content, file)
 }
 

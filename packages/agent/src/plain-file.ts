@@ -11,18 +11,19 @@ export interface PlainFile {
 }
 
 /**
- * Reads `file`, which `from` named as `what` ("the pin file").
+ * Reads `file`, which `from` named as `what` ("the pin file"), or which nobody had to name: then `from`
+ * is the file itself.
  *
  * @throws a configuration error when it is missing, unreadable, too large or not a plain file
  */
 export function readPlainFile(what: string, { value: file, from }: Sourced): PlainFile {
+  const named = `${from === file ? '' : `${from}: `}${what} ${file}`
   try {
     const descriptor = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
     try {
       const found = fs.fstatSync(descriptor)
-      if (!found.isFile()) throw configurationError(`${from}: ${what} ${file} is not a plain file`)
-      if (found.size > largestFile)
-        throw configurationError(`${from}: ${what} ${file} is too large`)
+      if (!found.isFile()) throw configurationError(`${named} is not a plain file`)
+      if (found.size > largestFile) throw configurationError(`${named} is too large`)
       return { text: fs.readFileSync(descriptor, 'utf8'), found }
     } finally {
       fs.closeSync(descriptor)
@@ -30,7 +31,7 @@ export function readPlainFile(what: string, { value: file, from }: Sourced): Pla
   } catch (error) {
     const { code, syscall } = error as NodeJS.ErrnoException
     if (syscall === undefined) throw error
-    if (code === 'ENOENT') throw configurationError(`${from}: ${what} ${file} does not exist`)
-    throw configurationError(`${from}: cannot read ${what} ${file} (${code})`)
+    if (code === 'ENOENT') throw configurationError(`${named} does not exist`)
+    throw configurationError(`${named} cannot be read (${code})`)
   }
 }

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process'
 import { describe, expect, it } from 'vitest'
 import { nearest, parseConfig, readConfig } from '../src/config.ts'
 import { makeFolder } from './folder.ts'
@@ -115,7 +116,16 @@ describe('agent.toml', () => {
     expect(() => readConfig(folder.at('none.toml'))).toThrow(
       `${folder.at('none.toml')} does not exist`,
     )
-    expect(() => readConfig(folder.path)).toThrow(`cannot read ${folder.path} (EISDIR)`)
+    const other = [folder.path, '/dev/zero']
+    if (spawnSync('mkfifo', [folder.at('fifo.toml')]).status === 0)
+      other.push(folder.at('fifo.toml'))
+    for (const one of other)
+      expect(() => readConfig(one)).toThrow(`the configuration ${one} is not a plain file`)
+  })
+
+  it('is refused unread when it is larger than anybody would write one', () => {
+    const file = makeFolder().write('agent.toml', '#'.repeat(300_000))
+    expect(() => readConfig(file)).toThrow(`the configuration ${file} is too large`)
   })
 })
 
