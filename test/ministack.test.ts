@@ -146,7 +146,7 @@ describe.skipIf(!url)(`against MiniStack ${url ? '' : '(npm run test:aws)'}`, ()
         for await (const _ of answers) return true
         return false
       })(),
-      new Promise((resolve) => AbortSignal.timeout(2000).addEventListener('abort', resolve)),
+      new Promise((resolve) => AbortSignal.timeout(10_000).addEventListener('abort', resolve)),
     ])
     await probe.close()
     context.skip(answered !== true, 'this MiniStack has no CreateCertificateFromCsr over MQTT')

@@ -19,6 +19,11 @@ let secret
 let rounds = 0
 
 function look() {
+  round()
+  setImmediate(look)
+}
+
+function round() {
   rounds++
   for (const pid of readdirSync('/proc')) {
     if (!/^\d+$/.test(pid)) continue
@@ -27,7 +32,6 @@ function look() {
     if (line.includes(secret)) hits.add(line.replaceAll('\0', ' '))
     if (read(`/proc/${pid}/environ`).includes(secret)) hits.add(`environment of ${line}`)
   }
-  setImmediate(look)
 }
 
 lines.on('line', (line) => {
@@ -37,6 +41,7 @@ lines.on('line', (line) => {
     console.log('looking')
     return
   }
+  round() // whoever runs by now is seen
   console.log(JSON.stringify({ rounds, openssl: seen.size, hits: [...hits] }))
   process.exit()
 })
