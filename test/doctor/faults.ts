@@ -41,6 +41,7 @@ export type Expected =
   | 'client-id'
   | 'writer'
   | 'version'
+  | 'consumers'
 
 export interface Fault {
   /** What a person would say is wrong. */
@@ -347,6 +348,11 @@ export const faults = {
     by: 'a daemon of another version, started from a copy',
     expected: 'version',
   },
+  'consumer-not-well': {
+    what: 'a program that is given the certificate does not start with it',
+    by: 'a consumer whose command ends with exit code 1; a round was run',
+    expected: 'consumers',
+  },
 } as const satisfies Readonly<Record<string, Fault>>
 
 export type FaultName = keyof typeof faults
@@ -379,6 +385,7 @@ export const healthy = {
   'group-member': 'somebody of the group asks the daemon, and may not look into its store',
   linked: 'the state directory is a link, as under DynamicUser=',
   'port-443': 'MQTT on port 443 with ALPN',
+  'consumer-well': 'a program has its copy of the certificate, and is well with it',
   mosquitto: 'a broker that shares nothing with us',
 } as const satisfies Readonly<Record<string, string>>
 

@@ -9,7 +9,7 @@ import { cable, makeNamespace } from '../namespaces.ts'
 import { certify } from '../pki.ts'
 import type { HealthyName } from './faults.ts'
 import { moveInto, moveLab, pair } from './networks.ts'
-import { redirect, type Scene } from './scene.ts'
+import { handOn, redirect, type Scene } from './scene.ts'
 
 export interface SetUp {
   readonly lab?: LabOptions
@@ -29,6 +29,13 @@ export const setUps: Readonly<Record<HealthyName, SetUp>> = {
   online: { make: (scene) => scene.daemon('publish.acknowledged') },
   stopped: { make: (scene) => scene.enroll() },
   'first-boot': { make: () => {} },
+  'consumer-well': {
+    make: async (scene) => {
+      await scene.enroll()
+      const { code, stderr } = await handOn(scene, ['/bin/true'])
+      if (code !== 0) throw new Error(stderr)
+    },
+  },
   'claim-cleared-away': {
     make: async (scene) => {
       await scene.enroll()

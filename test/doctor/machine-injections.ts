@@ -7,7 +7,7 @@ import { expect, onTestFinished } from 'vitest'
 import { certificateIdOf, certify, yesteryear } from '../pki.ts'
 import type { FaultName } from './faults.ts'
 import type { Injection } from './injection.ts'
-import { certvend, clockAt, mountDisk } from './scene.ts'
+import { certvend, clockAt, handOn, mountDisk } from './scene.ts'
 import { aYear } from './servers.ts'
 
 const hour = 3600_000
@@ -218,6 +218,12 @@ export const machineInjections = {
       const older = JSON.stringify({ ...manifest, version: '0.0.9' })
       fs.writeFileSync(path.join(old, 'package.json'), older)
       await scene.daemon('publish.acknowledged', path.join(old, 'dist/main.js'))
+    },
+  },
+  'consumer-not-well': {
+    after: 'enrolled',
+    inject: async (scene) => {
+      expect(await handOn(scene, ['/bin/false'])).toMatchObject({ code: 1 })
     },
   },
 } satisfies Partial<Record<FaultName, Injection>>

@@ -192,6 +192,18 @@ export function redirect(scene: Scene, endpoint: { port?: number; host?: string;
   )
 }
 
+/** Runs a round with one consumer, in a machine of the scene's own: its `/run`, its `/var/lib`. */
+export async function handOn(scene: Scene, command: readonly string[]): Promise<Ran> {
+  const { at } = scene
+  const own = ['/run', '/var/lib'].map((place) => {
+    fs.mkdirSync(at('own', place), { recursive: true, mode: 0o755 })
+    return `mount --bind '${at('own', place)}' ${place} && `
+  })
+  scene.prefix = ['unshare', '--mount', 'sh', '-c', `${own.join('')}exec "$@"`, 'sh']
+  scene.more = `[[consumers]]\nname = "broker"\nformat = "pem"\ndirectory = "${at('broker')}"\ncommand = ${JSON.stringify(command)}\n`
+  return scene.certvend('consumers', 'run')
+}
+
 /** What faketime sets for a program. */
 export function clockAt(date: Date): NodeJS.ProcessEnv {
   const time = date.toISOString().slice(0, 19).replace('T', ' ')

@@ -68,8 +68,7 @@ export async function runConsumers(
     results.push(result)
     round.onResult?.(result)
   }
-  const well = results.every(({ state }) => state === 'unchanged' || state === 'delivered')
-  if (well) for (const { directory } of consumers) sweep(directory)
+  if (results.every(isWell)) for (const { directory } of consumers) sweep(directory)
   const record = { version: 1 as const, at: clock.now().toISOString(), consumers: results }
   makeDirectory(recordDirectory, 0o755)
   replaceFile(recordFile(recordDirectory), `${JSON.stringify(record, undefined, 2)}\n`, {
@@ -141,6 +140,10 @@ export function readConsumersRecord(directory: string): ConsumersRecord | undefi
     return undefined
   }
 }
+
+/** Whether it has the credential that it was to get, and is well. */
+export const isWell = ({ state }: ConsumerResult): boolean =>
+  state === 'unchanged' || state === 'delivered'
 
 export function resultInWords({ name, state, reason }: ConsumerResult): string {
   const words = {

@@ -1,11 +1,12 @@
 /** `certvend consumers run` and `check`: the identity, handed to the programs in `[[consumers]]`. */
 import { type Credential, readUntrustedStore, systemClock } from '@certvend/client'
-import { type ConsumerResult, isSettled } from '../consumer.ts'
+import { isSettled } from '../consumer.ts'
 import type { ConsumerSettings } from '../consumer-settings.ts'
 import {
   type ConsumersRecord,
   consumersPlaces,
   eraseHandedOn,
+  isWell,
   judgeConfigurationOwner,
   resultInWords,
   runConsumers,
@@ -75,9 +76,6 @@ export async function consumersRun(
     stop.release()
   }
 }
-
-const isWell = ({ state }: ConsumerResult): boolean =>
-  state === 'unchanged' || state === 'delivered'
 
 function nothing(terminal: Terminal, why: string): ExitCode {
   terminal.progress(`${why}: nothing to hand on`)

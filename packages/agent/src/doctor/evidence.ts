@@ -11,6 +11,7 @@ import type {
   StoreReport,
 } from '@certvend/client'
 import type { ShownCertificate, Trace, VendingTrace } from '@certvend/client/trace'
+import type { ConsumersRecord } from '../consumers.ts'
 import type { ConfigurationError } from '../failure.ts'
 import type { Episode } from '../journal.ts'
 import type { Settings } from '../settings.ts'
@@ -103,6 +104,8 @@ export interface Evidence {
   readonly trial?: SessionTrial
   /** Why nobody tried to connect as this device. */
   readonly untried?: string
+  /** What the last round of handing on came to, since this machine started. */
+  readonly handedOn?: ConsumersRecord
   /** What went wrong before, newest last; the last one may not be over. */
   readonly history: readonly Episode[]
 }

@@ -14,6 +14,7 @@ import {
   type VendingTrace,
 } from '@certvend/client/trace'
 import { ownAddresses } from '../addresses.ts'
+import { consumersPlaces, readConsumersRecord } from '../consumers.ts'
 import { outlookOf } from '../due.ts'
 import { readPin, waysOf } from '../enrollment.ts'
 import { configurationError, isConfigurationError } from '../failure.ts'
@@ -63,6 +64,7 @@ export async function gather(flags: Flags, options: GatherOptions): Promise<Evid
   const daemon = await askDaemon(socketDirectory)
   const unit = readUnit()
   const space = readSpace(stateDirectory)
+  const handedOn = readConsumersRecord(consumersPlaces.record)
   const local: Evidence = {
     ...base,
     settings: { ok: true, value: settings },
@@ -74,6 +76,7 @@ export async function gather(flags: Flags, options: GatherOptions): Promise<Evid
     ...(space ? { space } : {}),
     ...(daemon ? { daemon } : {}),
     ...(unit ? { unit } : {}),
+    ...(handedOn ? { handedOn } : {}),
     history: history(stateDirectory, daemon?.status?.lastFailure),
   }
   if (!base.proxy.ok) return local

@@ -3,6 +3,7 @@
  * likely cause. docs/troubleshooting.md is made from it.
  */
 import { clock } from './checks/clock.ts'
+import { consumers } from './checks/consumers.ts'
 import { captivePortal, dns, network, proxy, route } from './checks/network.ts'
 import {
   claim,
@@ -72,4 +73,5 @@ export const checks: readonly Check[] = [
   vendingServer,
   version,
   agent,
+  consumers,
 ]
