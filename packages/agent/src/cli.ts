@@ -98,19 +98,28 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
       writeErr: (text) => terminal.progress(text.trimEnd()),
       outputError: () => {}, // said in our own voice, below
     })
+  const begin = (name: string, summary: string, parent: Command = root): Command =>
+    parent
+      .command(name)
+      .description(summary)
+      .allowExcessArguments(false)
+      .copyInheritedSettings(root)
+      .helpOption('--help', 'print this help')
+  const take = (command: Command, names: readonly (keyof typeof options)[]): Command => {
+    for (const name of names) command.addOption(options[name])
+    return command
+  }
   const add = (
     name: string,
     summary: string,
     action: Action,
-    names: (keyof typeof options)[],
+    names: readonly (keyof typeof options)[],
     parent: Command = root,
-  ) => {
-    const command = parent.command(name).description(summary).allowExcessArguments(false)
-    command.copyInheritedSettings(root).helpOption('--help', 'print this help')
-    for (const option of names) command.addOption(options[option])
-    return command.action(async (flags: Flags) => settle(await action(flags, terminal)))
-  }
-  const claim: (keyof typeof options)[] = [
+  ): Command =>
+    take(begin(name, summary, parent), names).action(async (flags: Flags) =>
+      settle(await action(flags, terminal)),
+    )
+  const claim = [
     'server',
     'pin',
     'serial',
@@ -119,8 +128,8 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     'endpoint',
     'endpointAnchors',
     'thingName',
-  ]
-  const place: (keyof typeof options)[] = ['stateDir', 'config']
+  ] as const
+  const place = ['stateDir', 'config'] as const
   add('init', 'ask what is needed, try each answer, and write agent.toml', init, [
     ...claim,
     ...place,
@@ -200,8 +209,7 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     'after',
     '\nWho is online stays online, unless [mqtt] changed. SIGHUP does the same.\n\nExample:\n  certvend reload',
   )
-  const config = root.command('config').description('look after the configuration')
-  config.copyInheritedSettings(root).helpOption('--help', 'print this help')
+  const config = begin('config', 'look after the configuration')
   add(
     'check',
     'judge what run would work with, and show it',
@@ -212,14 +220,11 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     'after',
     '\nMakes nothing and sends nothing.\n\nExample:\n  certvend config check --config ./agent.toml',
   )
-  const importing = root
-    .command('import-token')
-    .description('move a token from the boot partition into the state directory')
-    .argument('[file]', '- for stdin; default: certvend.token in /boot/firmware or /boot')
-    .allowExcessArguments(false)
-  importing.copyInheritedSettings(root).helpOption('--help', 'print this help')
-  for (const name of place) importing.addOption(options[name])
-  importing
+  const importing = begin(
+    'import-token',
+    'move a token from the boot partition into the state directory',
+  ).argument('[file]', '- for stdin; default: certvend.token in /boot/firmware or /boot')
+  take(importing, place)
     .option('--json', 'log JSON lines, also on a terminal')
     .addHelpText(
       'after',
@@ -228,30 +233,21 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .action(async (file: string | undefined, flags: Flags) =>
       settle(await importTokenFrom(file, flags, terminal)),
     )
-  const aws = root
-    .command('aws-credentials')
-    .description('temporary AWS credentials of this device, for any AWS SDK')
-    .allowExcessArguments(false)
-  aws.copyInheritedSettings(root).helpOption('--help', 'print this help')
-  aws
+  const aws = begin('aws-credentials', 'temporary AWS credentials of this device, for any AWS SDK')
     .requiredOption('--endpoint <host>', "the account's credentials provider")
     .requiredOption('--role-alias <name>', 'role alias in AWS IoT that points to the role')
     .option('--ca <file>', 'CAs (PEM) that vouch for it; default: Amazon Root CA 1 and 3')
-  for (const name of place) aws.addOption(options[name])
-  aws
+  take(aws, place)
     .addHelpText(
       'after',
       '\nPrints the JSON of credential_process on stdout, for ~/.aws/config:\n\n  [profile gateway]\n  credential_process = certvend aws-credentials\n    --endpoint PREFIX.credentials.iot.REGION.amazonaws.com --role-alias NAME\n\nin one line. The endpoint:\n\n  aws iot describe-endpoint --endpoint-type iot:CredentialProvider\n\nA running agent is asked first, for its group too; it keeps them in its memory\nonly. Without one, this must be able to read the state directory.\n\nExample:\n  certvend aws-credentials --role-alias NAME \\\n    --endpoint PREFIX.credentials.iot.REGION.amazonaws.com',
     )
     .action(async (flags: AwsFlags) => settle(await awsCredentials(flags, terminal)))
-  const probing = root
-    .command('probe')
-    .description('which dialect a vending machine speaks, without spending anything')
-    .argument('[url]', 'default: url in agent.toml')
-    .allowExcessArguments(false)
-  probing.copyInheritedSettings(root).helpOption('--help', 'print this help')
-  for (const name of ['pin', 'config'] as const) probing.addOption(options[name])
-  probing
+  const probing = begin(
+    'probe',
+    'which dialect a vending machine speaks, without spending anything',
+  ).argument('[url]', 'default: url in agent.toml')
+  take(probing, ['pin', 'config'])
     .option('--json', 'print the report as JSON')
     .addHelpText(
       'after',
@@ -260,16 +256,12 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .action(async (url: string | undefined, flags: Flags) =>
       settle(await probe(url, flags, terminal)),
     )
-  const store = root.command('store').description('look after the state directory')
-  store.copyInheritedSettings(root).helpOption('--help', 'print this help')
-  const check = store
-    .command('check')
-    .description('what is there, is it whole, is it safe, and what opening it would do')
-    .argument('[dir]', 'default: the state directory that run would use')
-    .allowExcessArguments(false)
-  check.copyInheritedSettings(root).helpOption('--help', 'print this help')
-  for (const name of place) check.addOption(options[name])
-  check
+  const check = begin(
+    'check',
+    'what is there, is it whole, is it safe, and what opening it would do',
+    begin('store', 'look after the state directory'),
+  ).argument('[dir]', 'default: the state directory that run would use')
+  take(check, place)
     .option('--json', 'print the report as JSON')
     .addHelpText(
       'after',
@@ -278,7 +270,7 @@ export function program(terminal: Terminal, settle: (code: ExitCode) => void): C
     .action(async (directory: string | undefined, flags: Flags) =>
       settle(await storeCheck(directory, flags, terminal)),
     )
-  addHandingOn({ root, place: place.map((name) => options[name]), terminal, settle })
+  addHandingOn({ begin, placed: (command) => take(command, place), terminal, settle })
   return root
 }
 

@@ -6,9 +6,9 @@ import type { Flags } from './settings.ts'
 import type { Terminal } from './terminal.ts'
 
 interface Table {
-  readonly root: Command
-  /** `--state-dir` and `--config`. */
-  readonly place: readonly Option[]
+  readonly begin: (name: string, summary: string, parent?: Command) => Command
+  /** With `--state-dir` and `--config`. */
+  readonly placed: (command: Command) => Command
   readonly terminal: Terminal
   readonly settle: (code: ExitCode) => void
 }
@@ -20,20 +20,9 @@ const repeatable = (flags: string, about: string): Option =>
   ])
 
 /** Adds `export` and `consumers`; what they need is loaded when they run. */
-export function addHandingOn({ root, place, terminal, settle }: Table): void {
-  const begun = (name: string, about: string, parent: Command): Command =>
-    parent
-      .command(name)
-      .description(about)
-      .allowExcessArguments(false)
-      .copyInheritedSettings(root)
-      .helpOption('--help', 'print this help')
-  const placed = (command: Command): Command => {
-    for (const option of place) command.addOption(option)
-    return command
-  }
+export function addHandingOn({ begin, placed, terminal, settle }: Table): void {
   placed(
-    begun('export', 'the credential in the form in which another program takes it', root)
+    begin('export', 'the credential in the form in which another program takes it')
       .requiredOption(
         '--format <format>',
         'pem, pem-bundle, der, pkcs12, aws-iot-device-client, greengrass, mosquitto-bridge, properties, env, json',
@@ -64,8 +53,8 @@ export function addHandingOn({ root, place, terminal, settle }: Table): void {
       settle(await (await import('./commands/export.ts')).exportCredential(flags, terminal)),
     )
 
-  const consumers = begun('consumers', 'programs that are handed each new identity', root)
-  placed(begun('run', 'hand it to those that have not got it yet, in order', consumers))
+  const consumers = begin('consumers', 'programs that are handed each new identity')
+  placed(begin('run', 'hand it to those that have not got it yet, in order', consumers))
     .option('--json', 'print the results as JSON')
     .addHelpText(
       'after',
@@ -74,13 +63,13 @@ export function addHandingOn({ root, place, terminal, settle }: Table): void {
     .action(async (flags: Flags) =>
       settle(await (await import('./commands/consumers.ts')).consumersRun(flags, terminal)),
     )
-  placed(begun('check', 'what run would do, and whether it may', consumers))
+  placed(begin('check', 'what run would do, and whether it may', consumers))
     .option('--json', 'print the report as JSON')
     .addHelpText('after', '\nWrites nothing.\n\nExample:\n  certvend consumers check')
     .action(async (flags: Flags) =>
       settle(await (await import('./commands/consumers.ts')).consumersCheck(flags, terminal)),
     )
-  placed(begun('erase', 'erase every copy that was handed on', consumers))
+  placed(begin('erase', 'erase every copy that was handed on', consumers))
     .addHelpText(
       'after',
       '\nFor a gateway that is given away: certvend forget erases its own credential, this\nthe copies in the directories of [[consumers]], former ones too. The programs are\nnot told.\n\nExample:\n  certvend consumers erase',
