@@ -5,9 +5,10 @@
  * The files are looked at, not watched: a tool may replace a file, a link, or the whole directory.
  */
 import { createPrivateKey, X509Certificate } from 'node:crypto'
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { second } from './clock.ts'
 import { failure } from './failure.ts'
+import { readNamed } from './named-file.ts'
 
 export interface IdentityFiles {
   /** Chain, PEM, end entity first. */
@@ -23,8 +24,8 @@ export interface Identity {
 
 /** Reads and judges both files. @throws Failure */
 export async function readIdentity(files: IdentityFiles): Promise<Identity> {
-  const cert = await readText(files.cert)
-  const key = await readText(files.key)
+  const cert = await readNamed(files.cert)
+  const key = await readNamed(files.key)
   let matches: boolean
   try {
     matches = new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))
@@ -42,19 +43,6 @@ export async function readIdentity(files: IdentityFiles): Promise<Identity> {
       'the end entity comes first in the chain',
     )
   return { cert, key }
-}
-
-/** Reads a file that was named. @throws Failure */
-export async function readText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    throw failure(
-      2,
-      `cannot read ${path}: ${(error as NodeJS.ErrnoException).code}`,
-      'check the path',
-    )
-  }
 }
 
 /** How a file looks from outside. */

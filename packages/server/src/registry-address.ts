@@ -10,11 +10,12 @@
  *
  * What a database needs is loaded only when it is chosen.
  */
-import { readFile, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { isIP } from 'node:net'
 import { join, resolve } from 'node:path'
 import { dataDirectory, openRegistry } from './data-directory.ts'
 import { failure } from './failure.ts'
+import { readNamed } from './named-file.ts'
 import type { DynamodbOptions } from './registry/dynamodb.ts'
 import { isRegistryBusy, type Registry } from './registry/registry.ts'
 import type { MysqlOptions } from './registry/sql/mysql.ts'
@@ -157,15 +158,6 @@ async function readPassword(path: string | undefined, env: Env): Promise<string 
   if (((await stat(path)).mode & 0o077) !== 0 && !path.startsWith('/dev/'))
     throw failure(3, `${path} can be read by other users`, `chmod 600 ${path}`)
   return text.trimEnd()
-}
-
-async function readNamed(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    throw failure(2, `cannot read ${path}: ${code}`, 'check the path')
-  }
 }
 
 /**

@@ -11,7 +11,6 @@ import {
   type Identity,
   type IdentityFiles,
   readIdentity,
-  readText,
 } from './identity-files.ts'
 import { type Issuing, openIssuing, unusableKeys } from './issuing.ts'
 import { createLegacyDoors, type LegacyDoors } from './legacy/doors.ts'
@@ -19,6 +18,7 @@ import { type LegacyRoute, refuseCollisions } from './legacy/routes.ts'
 import { type Listener, listen } from './listen.ts'
 import { jsonLog } from './log.ts'
 import { createMetrics, createWatchDoor } from './metrics.ts'
+import { readNamed } from './named-file.ts'
 import { openChosenRegistry, type RegistryOptions } from './registry-address.ts'
 import { say, type Terminal } from './terminal.ts'
 import { openServerChain } from './tls.ts'
@@ -216,7 +216,7 @@ function givenFiles(options: ServeOptions): IdentityFiles | undefined {
 
 /** The CAs in a PEM file, one PEM each. */
 async function readAnchors(path: string): Promise<string[]> {
-  const text = await readText(path)
+  const text = await readNamed(path)
   const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
   const anchors = blocks.map((block) => {
     try {

@@ -5,9 +5,10 @@ import type { Command } from 'commander'
 import { day, later, second } from '../clock.ts'
 import { dataDirectory } from '../data-directory.ts'
 import { failure } from '../failure.ts'
+import { readNamed } from '../named-file.ts'
 import { ensurePrivateDirectory, readOrCreate, replaceFile } from '../safe-file.ts'
 import { print, say, type Terminal } from '../terminal.ts'
-import { addBooksOptions, type BooksOptions, openBooks, readCertificate } from './issuer.ts'
+import { addBooksOptions, type BooksOptions, openBooks } from './issuer.ts'
 
 interface CaOptions extends BooksOptions {
   readonly dataDir?: string
@@ -125,7 +126,7 @@ async function register(options: RegisterOptions, terminal: Terminal): Promise<v
   const { openCa } = await import('../issuer/ca-key.ts')
   const { registerCa } = await import('../issuer/iot-ca.ts')
   const { caCertificate } = options
-  const read = caCertificate === undefined ? undefined : () => readCertificate(caCertificate)
+  const read = caCertificate === undefined ? undefined : () => readNamed(caCertificate)
   const ca = await openCa(keyPlace(options, terminal), read)
   const { iot, close } = await openBooks(options, terminal)
   const signal = AbortSignal.any([terminal.signal, AbortSignal.timeout(60 * second)])

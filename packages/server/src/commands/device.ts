@@ -1,9 +1,9 @@
 /** `certvend-server device …`: what an operator says about devices. */
-import { readFile } from 'node:fs/promises'
 import { isThingName, isToken } from '@certvend/client/wire'
 import type { Command } from 'commander'
 import { day, later } from '../clock.ts'
 import { failure } from '../failure.ts'
+import { readNamed } from '../named-file.ts'
 import { isInForce, type Registry } from '../registry/registry.ts'
 import { openChosenRegistry, type RegistryOptions } from '../registry-address.ts'
 import { print, say, type Terminal } from '../terminal.ts'
@@ -316,7 +316,7 @@ async function newToken(
     const token = generateToken()
     return { token, stored: await hashToken(token, 'generated') }
   }
-  const text = tokenFile === '-' ? await terminal.readInput() : await readTokenFile(tokenFile)
+  const text = tokenFile === '-' ? await terminal.readInput() : await readNamed(tokenFile)
   const token = text.trim()
   if (!isToken(token))
     throw failure(
@@ -325,18 +325,6 @@ async function newToken(
       'a token is one line of 8 to 512 letters, digits or any of - . _ ~ + / with = at the end',
     )
   return { stored: await hashToken(token, 'imported') }
-}
-
-async function readTokenFile(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    throw failure(
-      2,
-      `cannot read ${path}: ${(error as NodeJS.ErrnoException).code}`,
-      'check the path',
-    )
-  }
 }
 
 /** Shows a new token, and says of an imported one that it is weak. */

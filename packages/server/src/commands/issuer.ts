@@ -1,11 +1,11 @@
 /** Which issuer, on the command line: the same words for every command that AWS IoT must hear of. */
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Command, InvalidArgumentError } from 'commander'
 import { restoreDevice, withdrawRefused } from '../activation.ts'
 import { day, second } from '../clock.ts'
 import { failure } from '../failure.ts'
 import type { AwsIssuer, AwsIssuerName } from '../issuer/open-aws.ts'
+import { readNamed } from '../named-file.ts'
 import type { Registry } from '../registry/registry.ts'
 import { say, type Terminal } from '../terminal.ts'
 import { policyName, thingName } from './arguments.ts'
@@ -100,7 +100,7 @@ export async function openIssuer(
     ...books(options, terminal),
     issuer: options.issuer,
     caKey: options.caKey ?? join(directory, 'device-ca.key.pem'),
-    ...(caCertificate !== undefined && { caCertificate: () => readCertificate(caCertificate) }),
+    ...(caCertificate !== undefined && { caCertificate: () => readNamed(caCertificate) }),
     registration: options.caRegistered === false ? 'without-ca' : 'registered',
     validityMs: options.certificateDays * day,
     ...(options.roleAlias !== undefined && { roleAlias: options.roleAlias }),
@@ -109,16 +109,6 @@ export async function openIssuer(
     ...(options.mqttAlpn !== undefined && { alpn: options.mqttAlpn }),
     ...(options.mqttAnchors && { trustAnchors: options.mqttAnchors }),
   })
-}
-
-/** Reads a CA certificate. @throws Failure */
-export async function readCertificate(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    throw failure(2, `cannot read ${path}: ${code}`, 'check the path')
-  }
 }
 
 /** AWS IoT's books, for a command that makes no certificates; whoever signs, they are kept alike. */
