@@ -74,10 +74,12 @@ export function decide(facts: Facts): Decision {
   if (asked) return { do: asked }
   if (facts.credential === 'held') {
     if (facts.connection === 'none') return { do: 'connect' }
+    const leftMs = facts.renewal
+      ? renewAt(facts.renewal, now).getTime() - now.getTime()
+      : lookAgainMs
     if (unproven && (now >= proveAgainAt(unproven) || now < unproven.at))
-      return { do: facts.renewal && unproven.times >= patientProofs ? 'renew' : 'prove' }
-    if (!facts.renewal || facts.successor) return { do: 'wait', forMs: lookAgainMs }
-    const leftMs = renewAt(facts.renewal, now).getTime() - now.getTime()
+      return { do: leftMs <= 0 && unproven.times >= patientProofs ? 'renew' : 'prove' }
+    if (facts.successor) return { do: 'wait', forMs: lookAgainMs }
     return leftMs <= 0 ? { do: 'renew' } : { do: 'wait', forMs: Math.min(leftMs, lookAgainMs) }
   }
   if (facts.forgotten) return { do: 'wait', forMs: lookAgainMs }

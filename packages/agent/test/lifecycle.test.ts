@@ -175,6 +175,7 @@ describe('a renewal that nobody asks for', () => {
 
   it('gives up a successor only after eight proofs in a row that failed, and only when it is time', () => {
     expect(decided({ ...unproven(8), renewal: renewal() }).do).toBe('renew')
+    expect(decided({ ...unproven(8), renewal: renewal({ due: inMs(day) }) }).do).toBe('prove')
     expect(decided(unproven(8)).do).toBe('prove')
   })
 
