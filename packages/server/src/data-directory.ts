@@ -40,19 +40,22 @@ export async function prepareDataDirectory(directory: string): Promise<void> {
   }
 }
 
-/**
- * Opens the registry of a data directory.
- *
- * @param create whether to make it (and the directory) if there is none
- * @param file another file than its `registry.db`
- */
+/** Opens the registry of a data directory. */
 export async function openRegistry(
   directory: string,
-  create: boolean,
-  file?: string,
+  options: {
+    /** Whether to make it (and the directory) if there is none. */
+    readonly create: boolean
+    /** Another file than its `registry.db`. */
+    readonly file?: string
+    /** Told the path of one that was made: it may not be the one that was meant. */
+    readonly made?: (path: string) => void
+  },
 ): Promise<Registry> {
+  const { create, file, made } = options
   const path = file ?? join(directory, 'registry.db')
-  if (!(await exists(path, directory))) {
+  const isThere = await exists(path, directory)
+  if (!isThere) {
     if (!create)
       throw failure(
         2,
@@ -62,7 +65,9 @@ export async function openRegistry(
     await prepareDataDirectory(file === undefined ? directory : dirname(file))
   }
   try {
-    return openLibsqlRegistry(path)
+    const registry = openLibsqlRegistry(path)
+    if (!isThere) made?.(path)
+    return registry
   } catch (error) {
     if (isRegistryBusy(error)) throw error
     throw failure(

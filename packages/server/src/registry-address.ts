@@ -20,7 +20,7 @@ import type { DynamodbOptions } from './registry/dynamodb.ts'
 import { isRegistryBusy, type Registry } from './registry/registry.ts'
 import type { MysqlOptions } from './registry/sql/mysql.ts'
 import { readIfPresent } from './safe-file.ts'
-import type { Terminal } from './terminal.ts'
+import { say, type Terminal } from './terminal.ts'
 
 /** Options of every command that needs a registry. */
 export interface RegistryOptions {
@@ -164,17 +164,22 @@ async function readPassword(path: string | undefined, env: Env): Promise<string 
  * Opens the registry that was chosen.
  *
  * @param create whether to make a file (and its directory) if there is none; databases are prepared by
- *   a command of their own
+ *   a command of their own; said unless it is done silently
  * @throws Failure, or as busy
  */
 export async function openChosenRegistry(
   options: RegistryOptions,
-  { env }: Pick<Terminal, 'env'>,
-  create: boolean,
+  terminal: Terminal,
+  create: boolean | 'silently',
 ): Promise<Registry> {
+  const { env } = terminal
   const address = chosenAddress(options, env)
   if (address.kind === 'file')
-    return openRegistry(dataDirectory(options.dataDir, env), create, address.path)
+    return openRegistry(dataDirectory(options.dataDir, env), {
+      create: create !== false,
+      ...(create === true && { made: (path) => say(terminal, `made a registry, ${path}`) }),
+      ...(address.path !== undefined && { file: address.path }),
+    })
   try {
     return address.kind === 'mysql'
       ? await openDatabase(await mysqlOptions(address, options, env))
@@ -210,5 +215,11 @@ export function explain(error: unknown): unknown {
     )
   if (code?.startsWith('ER_') || name === 'AccessDeniedException' || /Credential/.test(name))
     return failure(3, `the registry refuses: ${message}`, 'see that this user may use it')
+  if (code === 'HANDSHAKE_SSL_ERROR' || code === 'HANDSHAKE_NO_SSL_SUPPORT')
+    return failure(
+      3,
+      `the database cannot be trusted: ${message}`,
+      'see that its address has the name in its certificate, and that ?ca=FILE has its CA',
+    )
   return failure(3, `cannot open the registry: ${message}`, 'check its address')
 }

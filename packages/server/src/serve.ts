@@ -20,6 +20,7 @@ import { jsonLog } from './log.ts'
 import { createMetrics, createWatchDoor } from './metrics.ts'
 import { readNamed } from './named-file.ts'
 import { openChosenRegistry, type RegistryOptions } from './registry-address.ts'
+import { tellSystemd } from './systemd.ts'
 import { say, type Terminal } from './terminal.ts'
 import { openServerChain } from './tls.ts'
 
@@ -55,7 +56,7 @@ export async function serve(options: ServeOptions, terminal: Terminal): Promise<
   const given = files && (await readIdentity(files))
   const mqttAnchors = options.mqttAnchors && (await readAnchors(options.mqttAnchors))
   await prepareDataDirectory(directory)
-  const registry = await openChosenRegistry(options, terminal, true)
+  const registry = await openChosenRegistry(options, terminal, 'silently')
   let listener: Listener | undefined
   let plain: Listener | undefined
   let watch: Listener | undefined
@@ -123,6 +124,7 @@ export async function serve(options: ServeOptions, terminal: Terminal): Promise<
     if (chain) say(terminal, `devices pin ${chain.pinPath}`)
     if (watch) say(terminal, `metrics at http://${options.watchListen}:${watch.port}/metrics`)
     say(terminal, `devices are sent to mqtts://${endpoint.host}:${endpoint.port}`)
+    await tellSystemd(terminal.env, `vending at ${url}`)
     if (!signal.aborted) await new Promise((resolve) => signal.addEventListener('abort', resolve))
     await Promise.all([listener.close(), plain?.close()])
     await watch?.close(0)
