@@ -9,51 +9,22 @@ import path from 'node:path'
 import { createInterface } from 'node:readline'
 import { promisify } from 'node:util'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { strangersEnvironment as environment, installPacked } from './packed.ts'
 
 const run = promisify(execFile)
 const root = path.resolve(import.meta.dirname, '..')
-const { packageManager, devDependencies } = JSON.parse(
-  fs.readFileSync(path.join(root, 'package.json'), 'utf8'),
-)
+const { devDependencies } = JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8'))
 const names = ['client', 'agent', 'server'] as const
-
-/** What a stranger's shell knows: nothing of this workspace, nothing of the runner. */
-const environment: NodeJS.ProcessEnv = Object.fromEntries(
-  Object.entries(process.env).filter(([name]) =>
-    /^(PATH|HOME|TMPDIR|LANG|NODE_EXTRA_CA_CERTS|(https?|no)_proxy|npm_config_(registry|cache))$/i.test(
-      name,
-    ),
-  ),
-)
 
 const stranger = fs.mkdtempSync(path.join(fs.realpathSync(tmpdir()), 'certvend-packed-'))
 const inside = (...parts: string[]): string => path.join(stranger, ...parts)
 let unreachable: string | undefined
 
 beforeAll(async () => {
-  await Promise.all(
-    names.map((name) =>
-      run('npx', ['--yes', packageManager, 'pack', '--out', inside(`${name}.tgz`)], {
-        cwd: path.join(root, 'packages', name),
-      }),
-    ),
-  )
-  fs.writeFileSync(inside('package.json'), '{ "private": true, "type": "module" }\n')
-  const wanted = [
-    ...names.map((name) => `./${name}.tgz`),
+  unreachable = await installPacked(stranger, names, [
     `typescript@${devDependencies.typescript}`,
     `@types/node@${devDependencies['@types/node']}`,
-  ]
-  const flags = ['--no-audit', '--no-fund', '--prefer-offline', '--loglevel=error']
-  await run('npm', ['install', ...flags, ...wanted], { cwd: stranger, env: environment }).catch(
-    (error: Error & { stderr?: string }) => {
-      const code = /ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ECONNRESET|ETIMEDOUT|ENOTCACHED/.exec(
-        error.stderr ?? '',
-      )
-      if (!code) throw error
-      unreachable = `npm cannot reach its registry (${code[0]})`
-    },
-  )
+  ])
 }, 240_000)
 
 afterAll(() => fs.rmSync(stranger, { recursive: true, force: true }))

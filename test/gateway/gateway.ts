@@ -9,51 +9,33 @@
  * Needs root, systemd-nspawn, debootstrap, iproute2 and, once, a Debian mirror; says so and ends well
  * where something is missing.
  */
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import fs from 'node:fs'
-import { homedir, tmpdir } from 'node:os'
+import { tmpdir } from 'node:os'
 import path from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
 import { type Lab, startLab } from '@certvend/server/lab'
 import { handingOn } from './handing-on.ts'
 import { hardships } from './hardships.ts'
-import { baseSystem, buildMachine, host, hostAddress, type Machine } from './machine.ts'
+import {
+  baseSystem,
+  buildMachine,
+  cache,
+  host,
+  hostAddress,
+  type Machine,
+  missingForMachines,
+} from './machine.ts'
 import { firstBoot, foreignSystem, missingEmulator, processors } from './processors.ts'
+import { openReport } from './report.ts'
 
 const root = fileURLToPath(new URL('../../..', import.meta.url))
-const say = (line: string): void => void process.stdout.write(`${line}\n`)
 
-function missing(): string | undefined {
-  if (process.getuid?.() !== 0) return 'only root can boot a machine'
-  for (const program of ['systemd-nspawn', 'debootstrap', 'ip', 'nsenter', 'dpkg-deb'])
-    if (spawnSync('sh', ['-c', `PATH=$PATH:/usr/sbin command -v ${program}`]).status !== 0)
-      return `${program} is not here`
-  return undefined
-}
+const report = openReport('gateway')
+const { step, holds, say } = report
 
-let passed = 0
-let failed = 0
-let skipped = 0
-
-async function step(title: string, action: () => Promise<void>): Promise<void> {
-  const began = performance.now()
-  try {
-    await action()
-    passed++
-    say(`ok      ${title} (${((performance.now() - began) / 1000).toFixed(1)} s)`)
-  } catch (error) {
-    failed++
-    say(`FAILED  ${title}\n${String(error).replace(/^/gm, '        ')}`)
-    throw error
-  }
-}
-
-function holds(claim: boolean, what: string): void {
-  if (!claim) throw new Error(`this does not hold: ${what}`)
-}
-
-async function otherProcessors(cache: string, directory: string, deb: string): Promise<void> {
+async function otherProcessors(directory: string, deb: string): Promise<void> {
   const unpacked = path.join(directory, 'unpacked')
   await host('dpkg-deb', '--extract', deb, unpacked)
   for (const processor of processors) {
@@ -61,8 +43,7 @@ async function otherProcessors(cache: string, directory: string, deb: string): P
     const title = `the package on ${name}: first boot to an acknowledged publish`
     const reason = missingEmulator(processor)
     if (reason) {
-      skipped++
-      say(`skipped ${title}: ${reason}`)
+      report.skip(title, reason)
       continue
     }
     await step(title, async () => {
@@ -84,12 +65,12 @@ async function main(): Promise<void> {
     allowPositionals: true,
   })
   const [part] = positionals
-  const reason = missing()
+  const reason = missingForMachines(['dpkg-deb'])
   if (reason) {
-    say(`skipped: ${reason}\ngateway: 0 passed, 0 failed, 1 skipped`)
+    report.skip('everything', reason)
+    report.close()
     return
   }
-  const cache = path.join(process.env.XDG_CACHE_HOME ?? path.join(homedir(), '.cache'), 'certvend')
   const directory = fs.mkdtempSync(path.join(tmpdir(), 'certvend-gateway-'))
   const script = path.join(root, 'packages/agent/packaging/deb.mjs')
   let machine: Machine | undefined
@@ -99,9 +80,7 @@ async function main(): Promise<void> {
     try {
       base = await baseSystem(cache)
     } catch (error) {
-      say(
-        `skipped: no Debian to boot (${String(error).split('\n')[0]})\ngateway: 0 passed, 0 failed, 1 skipped`,
-      )
+      report.skip('everything', `no Debian to boot (${String(error).split('\n')[0]})`)
       return
     }
     const packages = ['0.1.0~previous', '0.1.0'].map((version) => {
@@ -110,19 +89,19 @@ async function main(): Promise<void> {
     })
     if (part !== 'handing-on') {
       const previous = values.previous ?? packages[0] ?? ''
-      await otherProcessors(cache, directory, packages[1] ?? '')
+      await otherProcessors(directory, packages[1] ?? '')
       machine = await buildMachine(base, path.join(directory, 'service'))
       lab = await startLab({ address: hostAddress })
-      await hardships(machine, lab, { packages, previous, report: { step, holds, say } })
+      await hardships(machine, lab, { packages, previous, report })
       await machine.destroy()
       machine = undefined
     }
     if (part !== 'service') {
       machine = await buildMachine(base, path.join(directory, 'handing-on'))
-      await handingOn(machine, packages[1] ?? '', { step, holds, say })
+      await handingOn(machine, packages[1] ?? '', report)
     }
   } catch (error) {
-    if (failed === 0) throw error
+    if (report.failed === 0) throw error
     const log = await machine?.run(
       "journalctl --unit 'certvend*' --unit mosquitto --no-pager --output cat --lines 40",
     )
@@ -131,8 +110,7 @@ async function main(): Promise<void> {
     await machine?.destroy()
     await lab?.close()
     await host('rm', '-rf', directory)
-    if (passed + failed > 0) say(`gateway: ${passed} passed, ${failed} failed, ${skipped} skipped`)
-    process.exitCode = failed === 0 ? 0 : 1
+    report.close()
   }
 }
 

@@ -11,12 +11,7 @@ import path from 'node:path'
 import { openCredentialStore } from '@certvend/client'
 import { type Certified, certificateIdOf, certify } from '../pki.ts'
 import type { Machine } from './machine.ts'
-
-export interface Report {
-  step(title: string, action: () => Promise<void>): Promise<void>
-  holds(claim: boolean, what: string): void
-  say(line: string): void
-}
+import type { Report } from './report.ts'
 
 const changes = 100
 const farPort = 8884

@@ -5,8 +5,8 @@
 import fs from 'node:fs'
 import path from 'node:path'
 import type { Lab } from '@certvend/server/lab'
-import type { Report } from './handing-on.ts'
 import type { Machine } from './machine.ts'
+import type { Report } from './report.ts'
 
 export interface Packages {
   /** Two of them, the second newer. */

@@ -2,8 +2,9 @@
  * A minimal Debian with systemd as its first process, in a namespace of its own: what a gateway is to
  * its software, booted in a second. Its network is a cable to this host that can be pulled.
  */
-import { type ChildProcess, execFile, spawn } from 'node:child_process'
+import { type ChildProcess, execFile, spawn, spawnSync } from 'node:child_process'
 import fs from 'node:fs'
+import { homedir } from 'node:os'
 import path from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { promisify } from 'node:util'
@@ -14,6 +15,21 @@ const execute = promisify(execFile)
 export async function host(program: string, ...argv: readonly string[]): Promise<string> {
   const { stdout } = await execute(program, argv, { maxBuffer: 64 * 1024 * 1024 })
   return stdout
+}
+
+/** Where systems are kept from one run to the next. */
+export const cache: string = path.join(
+  process.env.XDG_CACHE_HOME ?? path.join(homedir(), '.cache'),
+  'certvend',
+)
+
+/** Why no machine can be booted here, or nothing. */
+export function missingForMachines(more: readonly string[] = []): string | undefined {
+  if (process.getuid?.() !== 0) return 'only root can boot a machine'
+  for (const program of ['systemd-nspawn', 'debootstrap', 'ip', 'nsenter', ...more])
+    if (spawnSync('sh', ['-c', `PATH=$PATH:/usr/sbin command -v ${program}`]).status !== 0)
+      return `${program} is not here`
+  return undefined
 }
 
 export const suite = 'trixie'
@@ -56,15 +72,27 @@ export interface Machine {
 }
 
 export const hostAddress = '10.213.77.1'
-const machineAddress = '10.213.77.2'
+export const machineAddress = '10.213.77.2'
 const name = 'certvend-gateway'
 const outside = 'certvend0'
 
+/** Puts the files of `base` at `root`, which is not there yet; what else it needs goes into `directory`. */
+export type LayOut = (base: string, root: string, directory: string) => Promise<void>
+
+/** A file system of its own: the only one on which systemd maps owners as on a gateway's disk. */
+const copy: LayOut = async (base, root) => {
+  await host('cp', '-a', '--reflink=auto', base, root)
+}
+
 /** A machine whose `localhost` is this host, as the lab's certificates are for that name. */
-export async function buildMachine(base: string, directory: string): Promise<Machine> {
+export async function buildMachine(
+  base: string,
+  directory: string,
+  layOut: LayOut = copy,
+): Promise<Machine> {
   const root = path.join(directory, 'root')
   fs.mkdirSync(directory, { recursive: true })
-  await host('cp', '-a', '--reflink=auto', base, root)
+  await layOut(base, root, directory)
   const put = (file: string, text: string): void => fs.writeFileSync(path.join(root, file), text)
   put('etc/machine-id', 'uninitialized\n') // as in an image: its first boot makes one
   put('etc/hostname', 'gateway\n')
@@ -145,6 +173,7 @@ export async function buildMachine(base: string, directory: string): Promise<Mac
       await ended
       await host('ip', 'netns', 'delete', name).catch(() => {})
       await host('ip', 'link', 'delete', outside).catch(() => {}) // gone with the namespace, usually
+      await host('umount', root).catch(() => {}) // where it is a mount
     },
   }
 }
