@@ -1,44 +1,37 @@
-/**
- * The little of DER (X.690) that is read without a parser, because every octet counts: what exactly was signed, and
- * by what; and what it takes to write a certificate.
- */
+/** The little of DER (X.690) that certificates and certification requests are made of. */
 
-/**
- * The bytes that are signed: the first of the three elements of a certificate or certification request,
- * with its header. Undefined if `der` is not exactly SEQUENCE { SEQUENCE, SEQUENCE, BIT STRING }, which
- * the parser behind this does not insist on.
- */
-export function signedPart(der: Buffer): Buffer | undefined {
-  const outer = measure(der, 0)
-  if (!outer || der[0] !== 0x30 || outer.end !== der.length) return undefined
-  let at = outer.start
-  let signed: Buffer | undefined
-  for (const tag of [0x30, 0x30, 0x03]) {
-    const element = measure(der, at)
-    if (!element || der[at] !== tag || element.end > der.length) return undefined
-    if (tag === 0x03 && der[element.start] !== 0) return undefined // a signature has whole octets
-    signed ??= der.subarray(at, element.end)
-    at = element.end
-  }
-  return at === der.length ? signed : undefined
-}
+/** The bit of a tag that says so (X.690 section 8.1.2.5). */
+const constructed = 0x20
 
-/** The content of the element that `der` is. @throws RangeError if it is not one */
+/** The content of the one element that `der` is. @throws RangeError if it is not one, or more */
 export function content(der: Buffer): Buffer {
-  const { start, end } = whole(der, 0)
-  return der.subarray(start, end)
+  const { start, end } = measure(der, 0)
+  if (end !== der.length) throw new RangeError('not one element of DER')
+  return der.subarray(start)
 }
 
-/** The elements in the content of the element that `der` is, each with its header. @throws as above */
+/** The elements in it, each with its header. @throws RangeError as above, or if it holds anything else */
 export function elements(der: Buffer): Buffer[] {
   const inner = content(der)
+  if ((der[0]! & constructed) === 0) throw new RangeError('DER that holds no elements')
   const found: Buffer[] = []
   for (let at = 0; at < inner.length; ) {
-    const { end } = whole(inner, at)
+    const { end } = measure(inner, at)
     found.push(inner.subarray(at, end))
     at = end
   }
   return found
+}
+
+/** The elements in it, which must have these tags. @throws RangeError as above, or if they have not */
+export function members<const T extends readonly number[]>(
+  der: Buffer,
+  tags: T,
+): { [K in keyof T]: Buffer } {
+  const found = elements(der)
+  const fits = found.length === tags.length && found.every(([tag], index) => tag === tags[index])
+  if (!fits) throw new RangeError('other elements of DER than expected')
+  return found as { [K in keyof T]: Buffer }
 }
 
 /** An element of the parts together; at most 65 535 octets, and one octet for the tag. */
@@ -52,19 +45,19 @@ export function tlv(tag: number, ...parts: readonly Uint8Array[]): Buffer {
 
 export const sequence = (...parts: readonly Uint8Array[]): Buffer => tlv(0x30, ...parts)
 
-function whole(der: Buffer, offset: number): { start: number; end: number } {
-  const measured = measure(der, offset)
-  if (!measured || measured.end > der.length) throw new RangeError('not DER')
-  return measured
-}
-
-/** Where the content of the element at `offset` starts and ends (X.690 section 8.1.3). */
-function measure(der: Buffer, offset: number): { start: number; end: number } | undefined {
-  const first = der[offset + 1]
-  if (first === undefined) return undefined
-  if (first < 0x80) return { start: offset + 2, end: offset + 2 + first }
-  const octets = first & 0x7f
-  if (octets < 1 || octets > 3 || offset + 2 + octets > der.length) return undefined
+/**
+ * Where the content of the element at `offset` starts and ends (X.690 section 8.1.3).
+ *
+ * @throws RangeError if it is cut off, or of a tag or a length that nobody needs or DER does not have
+ */
+function measure(der: Buffer, offset: number): { start: number; end: number } {
+  const first = der[offset + 1] ?? 0x80
+  const octets = first < 0x80 ? 0 : first & 0x7f
   const start = offset + 2 + octets
-  return { start, end: start + der.readUIntBE(offset + 2, octets) }
+  const isLongTag = (der[offset]! & 0x1f) === 0x1f
+  if (isLongTag || first === 0x80 || octets > 3 || start > der.length)
+    throw new RangeError('not DER')
+  const end = start + (octets === 0 ? first : der.readUIntBE(offset + 2, octets))
+  if (end > der.length) throw new RangeError('DER that is cut off')
+  return { start, end }
 }

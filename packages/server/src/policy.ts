@@ -7,8 +7,7 @@
  * honoured: the issuer takes the key and makes up the rest.
  */
 import { createHash, createPublicKey, type KeyObject, verify } from 'node:crypto'
-import { signedPart } from './der.ts'
-import * as x509 from './x509.ts'
+import { type CertificationRequest, readCertificationRequest } from './certification-request.ts'
 
 /** A request that was judged good, reduced to what an issuer may use. */
 export interface JudgedRequest {
@@ -34,34 +33,29 @@ const refuse = (reason: string): Judgement => ({ ok: false, reason })
  */
 export function judgeRequest(pem: string, deviceSerial: string): Judgement {
   const der = decodePem(pem)
-  const signed = der && signedPart(der)
-  if (!signed) return refuse('the certification request is not DER in PEM')
-  let csr: x509.Pkcs10CertificateRequest
+  if (!der) return refuse('the certification request is not DER in PEM')
+  let csr: CertificationRequest
   let key: KeyObject
   try {
-    csr = new x509.Pkcs10CertificateRequest(der)
-    key = createPublicKey({
-      key: Buffer.from(csr.publicKey.rawData),
-      format: 'der',
-      type: 'spki',
-    })
+    csr = readCertificationRequest(der)
+    key = createPublicKey({ key: csr.publicKeyInfo, format: 'der', type: 'spki' })
   } catch {
     return refuse('the certification request is not PKCS#10 with a public key that is known here')
   }
   const weakness = judgeKey(key)
   if (weakness) return refuse(weakness)
-  const hash = signatureHash(csr, key)
-  if (hash === undefined)
+  const [keyType, hash] = signatures[csr.algorithm] ?? []
+  if (hash === undefined || keyType !== key.asymmetricKeyType)
     return refuse(
       'the certification request is not signed with SHA-256, SHA-384, SHA-512 or Ed25519',
     )
-  if (!isSignedBy(key, hash, signed, Buffer.from(csr.signature)))
+  if (!isSignedBy(key, hash, csr.signed, csr.signature))
     return refuse('the certification request is not signed by the key it carries')
-  const names = csr.subjectName.getField('CN')
+  const { commonNames: names } = csr
   if (names.length !== 1 || names[0] !== deviceSerial)
     return refuse("the subject's one CN must be the device serial")
-  if (asksToBeCa(csr)) return refuse('the certification request asks for a CA certificate')
-  const publicKeyInfo = canonical(key)
+  if (csr.asksToBeCa) return refuse('the certification request asks for a CA certificate')
+  const publicKeyInfo = canonical(csr.publicKeyInfo, key)
   const publicKey = createHash('sha256').update(publicKeyInfo).digest('hex')
   return { ok: true, request: { pem, publicKeyInfo, publicKey } }
 }
@@ -79,21 +73,15 @@ function judgeKey(key: KeyObject): string | undefined {
   return details?.publicExponent === 65537n ? undefined : 'the RSA exponent is not 65537'
 }
 
-/** The hash to verify with; null for Ed25519, undefined for what is not accepted. */
-function signatureHash(
-  csr: x509.Pkcs10CertificateRequest,
-  key: KeyObject,
-): string | null | undefined {
-  const wanted = { ec: 'ECDSA', rsa: 'RSASSA-PKCS1-v1_5', ed25519: 'Ed25519' }
-  try {
-    const algorithm = csr.signatureAlgorithm as { name: string; hash?: { name: string } }
-    if (algorithm.name !== wanted[key.asymmetricKeyType as keyof typeof wanted]) return undefined
-    if (key.asymmetricKeyType === 'ed25519') return null
-    const name = algorithm.hash?.name ?? ''
-    return /^SHA-(256|384|512)$/.test(name) ? name.replace('-', '').toLowerCase() : undefined
-  } catch {
-    return undefined
-  }
+/** Kind of key and hash by the algorithm's object identifier; Ed25519 has no hash of its own. */
+const signatures: Readonly<Record<string, readonly [string, string | null]>> = {
+  '2a8648ce3d040302': ['ec', 'sha256'], // 1.2.840.10045.4.3.2 (RFC 5758)
+  '2a8648ce3d040303': ['ec', 'sha384'],
+  '2a8648ce3d040304': ['ec', 'sha512'],
+  '2a864886f70d01010b': ['rsa', 'sha256'], // 1.2.840.113549.1.1.11 (RFC 4055)
+  '2a864886f70d01010c': ['rsa', 'sha384'],
+  '2a864886f70d01010d': ['rsa', 'sha512'],
+  '2b6570': ['ed25519', null], // 1.3.101.112 (RFC 8410)
 }
 
 function isSignedBy(
@@ -109,22 +97,25 @@ function isSignedBy(
   }
 }
 
+/** What stands before the octets of a key that can be written in this one way only, and how many follow. */
+const plain = [
+  ['3059301306072a8648ce3d020106082a8648ce3d03010703420004', 64], // P-256, both coordinates
+  ['3076301006072a8648ce3d020106052b8104002203620004', 96], // P-384
+  ['302a300506032b6570032100', 32], // Ed25519
+] as const
+
 /** The same key in the same bytes however it was encoded: through JWK, which holds only its numbers. */
-function canonical(key: KeyObject): Buffer {
+function canonical(publicKeyInfo: Buffer, key: KeyObject): Buffer {
+  const isPlain = plain.some(
+    ([prefix, rest]) =>
+      publicKeyInfo.length === prefix.length / 2 + rest &&
+      publicKeyInfo.toString('hex', 0, prefix.length / 2) === prefix,
+  )
+  if (isPlain) return publicKeyInfo
   return createPublicKey({ key: key.export({ format: 'jwk' }), format: 'jwk' }).export({
     type: 'spki',
     format: 'der',
   })
-}
-
-function asksToBeCa(csr: x509.Pkcs10CertificateRequest): boolean {
-  try {
-    return csr.extensions.some(
-      (extension) => extension instanceof x509.BasicConstraintsExtension && extension.ca,
-    )
-  } catch {
-    return true // an extension that cannot be read is not waved through
-  }
 }
 
 function decodePem(pem: string): Buffer | undefined {
