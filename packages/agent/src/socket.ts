@@ -76,6 +76,12 @@ const mostCallers = 16
 export const doorFile = (directory: string, door: Door): string =>
   path.join(directory, `${door}.sock`)
 
+/** As many bytes as an address has room for (unix(7)). */
+const longestName = process.platform === 'linux' ? 107 : 103
+
+/** Node cuts off what is longer: the door would be another one, in a directory that nobody judged. */
+const isTooLong = (file: string): boolean => Buffer.byteLength(file) > longestName
+
 /**
  * Opens both doors in `directory`, in place of what an earlier process left; the caller holds the
  * store's lock, so nobody else answers there.
@@ -98,6 +104,10 @@ export async function openDoors(
   try {
     for (const door of Object.keys(doors) as Door[]) {
       const file = doorFile(directory, door)
+      if (isTooLong(file))
+        throw new Error(
+          `${file} is longer than the ${longestName} bytes that a socket's name may have`,
+        )
       remove(file)
       const reply = (line: string) => judge(line, door, answer).then(JSON.stringify)
       servers.push(await listen(file, doors[door], { reply, log, longestMs }))
@@ -211,8 +221,10 @@ export function ask(
   request: Request,
   longestMs: number = patienceMs,
 ): Promise<Answer | undefined> {
+  const file = doorFile(directory, door)
+  if (isTooLong(file)) return Promise.resolve(undefined)
   return new Promise((resolve) => {
-    const socket = net.connect(doorFile(directory, door))
+    const socket = net.connect(file)
     let text = ''
     AbortSignal.timeout(longestMs).addEventListener('abort', () => socket.destroy())
     socket.setEncoding('utf8')

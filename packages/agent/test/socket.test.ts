@@ -1,5 +1,7 @@
 /** The daemon's doors, when answering fails by a defect, and when callers stay in them. */
+import fs from 'node:fs'
 import net from 'node:net'
+import path from 'node:path'
 import { expect, it } from 'vitest'
 import type { LogEvent } from '../src/log.ts'
 import { ask, type Door, doorFile, openDoors } from '../src/socket.ts'
@@ -72,4 +74,25 @@ it.each<[title: string, says: (socket: net.Socket) => void]>([
   } finally {
     server.close()
   }
+})
+
+it('a name that is too long for a socket is refused and asked for nothing, never cut off', async () => {
+  const folder = makeFolder()
+  const directory = path.join(folder.path, 'd'.repeat(120))
+  fs.mkdirSync(directory)
+  const heard: string[] = []
+  const elsewhere = net.createServer((socket) => {
+    socket.on('data', (bytes) => heard.push(String(bytes))).on('error', () => {})
+    socket.end('{"ok":true}')
+  })
+  // What is left of the name, where anybody may have been first.
+  const cut = Buffer.from(doorFile(directory, 'control')).subarray(0, 107).toString()
+  await new Promise<void>((resolve) => elsewhere.listen(cut, resolve))
+  const opening = openDoors(directory, () => 'fine', { log: () => {} })
+  await expect(opening).rejects.toThrow('control.sock is longer than the 10')
+  const request = { do: 'enroll', token: 'secret' } as const
+  expect(await ask(directory, 'control', request)).toBeUndefined()
+  elsewhere.close()
+  expect(heard).toEqual([])
+  expect(fs.readdirSync(directory)).toEqual([])
 })
