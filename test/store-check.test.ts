@@ -15,17 +15,16 @@ import { contents, temporaryDirectory } from './temporary.ts'
 
 const certvend = fileURLToPath(new URL('./main.js', import.meta.resolve('@certvend/agent')))
 
-function check(...args: string[]): { code: number | null; out: string; errors: string } {
-  const { status, stdout, stderr } = spawnSync(
-    process.execPath,
-    [certvend, 'store', 'check', ...args],
-    {
-      env: { PATH: process.env.PATH },
-      encoding: 'utf8',
-    },
-  )
+function run(...args: string[]): { code: number | null; out: string; errors: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [certvend, ...args], {
+    env: { PATH: process.env.PATH },
+    encoding: 'utf8',
+    timeout: 20_000,
+    killSignal: 'SIGKILL',
+  })
   return { code: status, out: stdout, errors: stderr }
 }
+const check = (...args: string[]): ReturnType<typeof run> => run('store', 'check', ...args)
 
 let lab: Lab
 let whole: string
@@ -141,4 +140,12 @@ describe('store check', () => {
     expect(out).toBe('')
     expect(errors).toContain("certvend: too many arguments for 'check'")
   })
+})
+
+it('a pipe in the place of a certificate holds up nobody who looks', async () => {
+  await enroll()
+  fs.rmSync(path.join(whole, 'certificate.pem'))
+  expect(spawnSync('mkfifo', [path.join(whole, 'certificate.pem')]).status).toBe(0)
+  for (const command of [['status'], ['doctor'], ['store', 'check']])
+    expect(run(...command, '--state-dir', directory).code, command.join(' ')).not.toBeNull()
 })

@@ -16,6 +16,7 @@ import type { Sourced } from '../config.ts'
 import { readDialect, readSaltedToken } from '../dialect.ts'
 import { readPin } from '../enrollment.ts'
 import { configurationError, isConfigurationError } from '../failure.ts'
+import { readPlainFile } from '../plain-file.ts'
 import { readSerial } from '../serial.ts'
 import { gatewayPlaces, type Settings } from '../settings.ts'
 import { bootTokens, findToken, readToken } from '../token.ts'
@@ -158,8 +159,9 @@ function isKeyOfAnother(
   try {
     const current = path.join(directory, 'current')
     if (!generations.has(Number(path.basename(fs.readlinkSync(current))))) return false
-    const pem = fs.readFileSync(path.join(current, 'certificate.pem'), 'utf8')
-    return !new X509Certificate(pem).publicKey.equals(publicKey)
+    const file = path.join(current, 'certificate.pem')
+    const { text } = readPlainFile('the certificate', { value: file, from: file })
+    return !new X509Certificate(text).publicKey.equals(publicKey)
   } catch {
     return false
   }
