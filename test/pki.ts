@@ -17,7 +17,7 @@ export interface Certified {
   readonly privateKey: string
 }
 
-export const longAgo: Date = new Date('2020-01-01T00:00:00Z')
+const longAgo: Date = new Date('2020-01-01T00:00:00Z')
 export const yesteryear: Date = new Date('2021-01-01T00:00:00Z')
 export const farAhead: Date = new Date('2049-01-01T00:00:00Z')
 

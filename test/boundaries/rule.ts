@@ -30,7 +30,7 @@ export const each =
       .filter(({ path }) => applies(path))
       .flatMap((source) => judge(source).map((found) => breach(source, found)))
 
-export const breach = ({ path }: Source, { text, line }: Found): Breach => ({ path, line, text })
+const breach = ({ path }: Source, { text, line }: Found): Breach => ({ path, line, text })
 
 /** The files below `packages/<name>/src`, all three without a name. */
 export const inPackage =

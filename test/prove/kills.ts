@@ -53,7 +53,7 @@ export function newRoot({ start }: Stage, workspace: string): string {
 }
 
 /** What may be found on the disk of a life that told `lines` and then ended. */
-export function allowedAfter({ recording, known }: Stage, lines: readonly Line[]): string[] {
+function allowedAfter({ recording, known }: Stage, lines: readonly Line[]): string[] {
   const { calls } = recording
   const labels = [calls[0]?.before ?? '', ...calls.map(({ after }) => after)]
   const returned = lines.filter(({ at }) => at === 'returned').length

@@ -113,6 +113,7 @@ export interface Sourced {
   readonly from: string
 }
 
+/** Table `[mqtt]` of `agent.toml`. */
 export interface MqttSettings {
   /** Default 60. */
   readonly keepAliveSeconds?: number

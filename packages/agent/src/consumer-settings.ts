@@ -130,10 +130,7 @@ export function consumerSettings(
 const FormatTable = v.object(formatKeys)
 
 /** The same keys, from agent.toml or from the options of `certvend export`. */
-export function formatOptions(
-  table: v.InferOutput<typeof FormatTable>,
-  base: string,
-): FormatOptions {
+function formatOptions(table: v.InferOutput<typeof FormatTable>, base: string): FormatOptions {
   const { names, key_format, password_file, aws_region, role_alias, credentials_endpoint } = table
   const given = Object.entries(names ?? {}).filter(([, name]) => name !== undefined)
   return {

@@ -19,6 +19,7 @@ import { readSerial } from './serial.ts'
 import type { Settings } from './settings.ts'
 import { findToken, readToken } from './token.ts'
 
+/** Whom to ask for a certificate, and with what. */
 export interface Enrollment {
   readonly server: VendingServer
   readonly claim: Claim

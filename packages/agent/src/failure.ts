@@ -23,6 +23,7 @@ export interface ConfigurationError extends Error {
   readonly hint?: string
 }
 
+/** @param hint what to do, with the command or the line where there is one */
 export function configurationError(message: string, hint?: string): ConfigurationError {
   return Object.assign(new Error(message), {
     code: 'ERR_CONFIGURATION' as const,

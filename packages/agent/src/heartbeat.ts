@@ -31,7 +31,7 @@ export interface HeartbeatOptions {
 type Whose = Pick<Credential, 'thingName'> & Lifetime
 
 /** What is published, as JSON. Instants are ISO 8601. */
-export function healthOf(
+function healthOf(
   credential: Whose,
   { now, since, stateDirectory }: { now: Date; since: Date; stateDirectory: string },
 ): Record<string, unknown> {

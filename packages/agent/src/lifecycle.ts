@@ -16,6 +16,7 @@ export interface FailedAttempt {
   readonly draw: number
 }
 
+/** All that a decision is made of. */
 export interface Facts {
   readonly now: Date
   /** Whether anything was done since the start. */
@@ -53,6 +54,7 @@ export interface Unproven {
   readonly times: number
 }
 
+/** What the agent does next. */
 export type Decision =
   | { readonly do: 'enroll' }
   | { readonly do: 'connect' }
@@ -69,6 +71,7 @@ export type Decision =
 /** Longest time between two looks at the facts, in milliseconds. */
 export const lookAgainMs: number = 5 * 60_000
 
+/** What these facts call for: the whole policy of the agent. */
 export function decide(facts: Facts): Decision {
   const { now, failed, asked, unproven } = facts
   if (asked) return { do: asked }

@@ -16,6 +16,7 @@ export interface LoggedFailure {
   readonly hint: string
 }
 
+/** One line of the log: known fields only, so that a secret has none to travel in. */
 export type LogEvent =
   | { readonly event: 'agent.start'; readonly version: string; readonly stateDirectory: string }
   | { readonly event: 'agent.stop'; readonly message: string }
@@ -88,6 +89,7 @@ export type LogEvent =
   /** The vending machine was not told that its certificate is given up. */
   | ({ readonly event: 'forget.untold' } & LoggedFailure)
 
+/** Told of what happens, as it happens. */
 export type Log = (event: LogEvent) => void
 
 type FieldName = LogEvent extends infer E ? (E extends LogEvent ? keyof E : never) : never

@@ -57,6 +57,7 @@ export interface RenewalDocument {
   readonly obstacle?: { readonly message: string; readonly hint: string }
 }
 
+/** What `certvend status --json` prints; secret-free. */
 export interface StatusDocument {
   readonly version: 1
   readonly stateDirectory: string

@@ -16,6 +16,7 @@ import type { Send, SendResponse } from './send.ts'
 import { amazonTrustAnchors, parseTrustAnchors } from './trust.ts'
 import { mediaType, quote } from './verdict.ts'
 
+/** Whose temporary AWS credentials are fetched, and where. */
 export interface RoleAlias {
   /** As it was created in AWS IoT: 1 to 128 letters, digits and `_=,@-`. */
   readonly name: string

@@ -8,7 +8,7 @@ import { createHash, type KeyObject, X509Certificate } from 'node:crypto'
 import { CertvendError } from './errors.ts'
 
 /** How far this device's clock may lag behind the issuer's, in milliseconds. */
-export const clockSkewMs: number = 5 * 60_000
+const clockSkewMs: number = 5 * 60_000
 
 /**
  * Splits a PEM text into its certificates.

@@ -2,6 +2,7 @@
 import type { DialectName } from './dialects/choice.ts'
 import { isDeviceSerial, isToken } from './wire.ts'
 
+/** What a device shows once to get a certificate: its serial, and the token that goes with it. */
 export interface Claim {
   readonly deviceSerial: string
   /** The secret. A getter, and not enumerable: inspection, JSON and spreading leave it out. */

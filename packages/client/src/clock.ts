@@ -6,6 +6,7 @@
  */
 import { setTimeout as timeout } from 'node:timers/promises'
 
+/** The time, and waiting for it. */
 export interface Clock {
   now(): Date
   /** Resolves after `ms`; rejects with the signal's reason on abort. */
@@ -17,6 +18,7 @@ export const earliestPlausible: Date = new Date('2026-11-01T00:00:00Z')
 
 const longestStepMs = 60 * 60_000
 
+/** This machine's clock; a wait may be of any length. */
 export const systemClock: Clock = {
   now: () => new Date(),
   async wait(ms, signal) {

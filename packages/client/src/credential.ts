@@ -4,6 +4,7 @@ import { readKey, type StoredKey } from './key.ts'
 import type { VendedBy } from './vending-server.ts'
 import type { Endpoint } from './wire.ts'
 
+/** Private key, certificate chain and endpoint: what a device opens sessions with, indivisible. */
 export interface Credential {
   /** Number of the generation in the store, counted from 1; 0 for one that lies in none. */
   readonly generation: number

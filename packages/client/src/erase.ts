@@ -44,6 +44,7 @@ function eraseAll(target: string): void {
   }
 }
 
+/** What is left after `eraseStore`. */
 export interface Erased {
   /** Resolved. */
   readonly directory: string

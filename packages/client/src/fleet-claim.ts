@@ -7,6 +7,7 @@ import { carries, notAfter, readCertificates } from './certificate.ts'
 import { readKey } from './key.ts'
 import { isDeviceSerial } from './wire.ts'
 
+/** A claim certificate and its key, shown once to get a certificate of the device’s own. */
 export interface FleetClaim {
   readonly deviceSerial: string
   /** PEM, end entity first. */

@@ -9,6 +9,7 @@ import { CertvendError } from './errors.ts'
 import { fileNames } from './generation.ts'
 import { generationName, look, type Mending, mendings, survey } from './survey.ts'
 
+/** One generation of it. */
 export interface GenerationReport {
   readonly number: number
   readonly state: 'issued' | 'requested' | 'broken'
@@ -22,6 +23,7 @@ export interface GenerationReport {
   readonly keyOrigin?: 'device' | 'server'
 }
 
+/** The file system that it lies on. */
 export interface FileSystemReport {
   /** As the kernel names it: `ext4`, `vfat`. */
   readonly type: string
@@ -30,6 +32,7 @@ export interface FileSystemReport {
   readonly suitable?: boolean
 }
 
+/** What `inspectStore` found in a state directory. */
 export interface StoreReport {
   /** Resolved, unless it is unsafe to. */
   readonly directory: string

@@ -16,6 +16,7 @@ import type { PinFile } from './pin-file.ts'
 /** P-256 is the default: 3000 times cheaper to make than RSA-2048 and accepted everywhere. */
 export type KeyAlgorithm = 'P-256' | 'P-384' | 'RSA-2048' | 'RSA-3072' | 'Ed25519'
 
+/** Every {@link KeyAlgorithm}, the default first. */
 export const keyAlgorithms: readonly KeyAlgorithm[] = [
   'P-256',
   'P-384',
@@ -54,6 +55,7 @@ export interface Pkcs11Key extends StoredKey {
   readonly pin: PinFile
 }
 
+/** Whether the key lies in a token, so that nobody has its bytes. */
 export const isPkcs11Key = (key: StoredKey): key is Pkcs11Key => 'uri' in key
 
 function fileKey(key: KeyObject): FileKey {

@@ -40,6 +40,7 @@ export interface Trial {
   readonly recognised: boolean
 }
 
+/** What a URL was found to speak. */
 export interface ProbeReport {
   readonly url: string
   /** Every dialect that was recognised; one server may stand in for several vending machines of old. */

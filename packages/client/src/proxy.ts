@@ -21,6 +21,7 @@ export interface ProxyOptions {
   readonly proxyAnchors?: TrustAnchors
 }
 
+/** A proxy that leads to a server by CONNECT. */
 export interface HttpProxy {
   /** Without brackets. */
   readonly host: string

@@ -6,6 +6,7 @@
 import { type Clock, systemClock } from './clock.ts'
 import { CertvendError } from './errors.ts'
 
+/** Full jitter: each wait is drawn from 0 to a bound that doubles from `baseMs` to `capMs`. */
 export interface Backoff {
   /** Upper bound of the first wait, in milliseconds. */
   readonly baseMs: number

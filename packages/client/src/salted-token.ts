@@ -12,6 +12,7 @@ import { createHash, createHmac } from 'node:crypto'
  */
 export type TokenFormula = 'sha256' | 'hmac-sha256'
 
+/** Every {@link TokenFormula}. */
 export const tokenFormulas: readonly TokenFormula[] = ['sha256', 'hmac-sha256']
 
 /** @throws RangeError for another formula; TypeError for an empty salt */

@@ -9,6 +9,7 @@ export interface SendRequest {
   readonly body?: string
 }
 
+/** What came back, in full. */
 export interface SendResponse {
   readonly status: number
   /** Names in lower case. */
@@ -16,6 +17,7 @@ export interface SendResponse {
   readonly body: Uint8Array
 }
 
+/** How long an exchange may take, and how much may come back. */
 export interface SendLimits {
   readonly signal?: AbortSignal
   /** For the whole exchange, connecting included, in milliseconds. */

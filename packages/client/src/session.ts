@@ -12,6 +12,7 @@ import type { ProxyOptions } from './proxy.ts'
 /** Delivery guarantee; IoT Core has no 2. */
 export type Qos = 0 | 1
 
+/** A message that arrived. */
 export interface Message {
   readonly topic: string
   readonly payload: Uint8Array

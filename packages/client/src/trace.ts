@@ -19,6 +19,7 @@ import { parseTrustAnchors, type TrustAnchors } from './trust.ts'
 import type { VendingServer } from './vending-server.ts'
 import type { Endpoint } from './wire.ts'
 
+/** A certificate, as a person compares it. */
 export interface ShownCertificate {
   /** One line. */
   readonly subject: string
@@ -31,6 +32,7 @@ export interface ShownCertificate {
   readonly pem: string
 }
 
+/** How far a road led, and what failed. */
 export interface Trace {
   readonly host: string
   readonly port: number
@@ -54,6 +56,7 @@ export interface Trace {
   readonly failure?: CertvendError
 }
 
+/** That, to a vending server; and what it answered. */
 export interface VendingTrace extends Trace {
   /** What came back from `GET /v1/cacerts`; absent where the server was not verified. */
   readonly answer?: {

@@ -95,7 +95,7 @@ export interface Answer {
 }
 
 /** Reads the head of an HTTP/1 response (RFC 9112 section 4); undefined when it is none. */
-export function parseHead(head: string): Answer | undefined {
+function parseHead(head: string): Answer | undefined {
   const [first = '', ...lines] = head.split('\r\n')
   const status = /^HTTP\/1\.[01] (\d{3})(?: |$)/.exec(first)?.[1]
   if (status === undefined) return undefined

@@ -17,7 +17,7 @@ import { urlHash, type VendingServer } from './vending-server.ts'
  * How long a request may still be at work after it was sent, in milliseconds: a function behind API
  * Gateway is stopped after 15 s as these are set up, and after 29 s in any case.
  */
-export const atWorkMs = 60_000
+const atWorkMs = 60_000
 
 export interface Asking {
   readonly store: CredentialStore

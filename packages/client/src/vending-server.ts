@@ -5,6 +5,7 @@ import { certificateId } from './certificate.ts'
 import { chooseDialect, type DialectName, type DialectOptions } from './dialects/choice.ts'
 import { parseTrustAnchors, type TrustAnchors } from './trust.ts'
 
+/** Who is asked for a certificate, who vouches for it, and how it speaks. */
 export interface VendingServer {
   readonly url: URL
   /** Empty only where {@link url} is `http://`, which nobody can vouch for. */

@@ -26,6 +26,7 @@ export function resolve(server: URL, path: string): URL {
   return url
 }
 
+/** Of our own protocol: JSON, and problem documents (RFC 9457). */
 export const mediaTypes = { json: 'application/json', problem: 'application/problem+json' } as const
 
 /** Largest request body a server reads and largest reply a client reads, in bytes. */
@@ -44,10 +45,13 @@ const thingNamePattern = /^[A-Za-z0-9:_-]{1,128}$/
 /** A bearer token: RFC 6750's b64token, 8 to 512 characters. */
 const tokenPattern = /^[A-Za-z0-9\-._~+/]{8,511}=*$/
 
+/** 1 to 64 letters, digits and `.:_-`, the first a letter or a digit. */
 export const isDeviceSerial = (value: unknown): value is string =>
   typeof value === 'string' && deviceSerialPattern.test(value)
+/** AWS IoT's rule: 1 to 128 letters, digits and `:_-`. */
 export const isThingName = (value: unknown): value is string =>
   typeof value === 'string' && thingNamePattern.test(value)
+/** RFC 6750's b64token of 8 to 512 characters. */
 export const isToken = (value: unknown): value is string =>
   typeof value === 'string' && value.length <= 512 && tokenPattern.test(value)
 
@@ -121,11 +125,17 @@ const ProblemSchema = v.object({
   detail: v.optional(v.string()),
 })
 
+/** The MQTT server: host, port, ALPN name if it wants one, and the CAs (PEM) that vouch for it. */
 export type Endpoint = v.InferOutput<typeof Endpoint>
+/** Body of `POST /v1/enroll` and `/v1/reenroll`: device serial, certification request (PEM). */
 export type EnrollRequest = v.InferOutput<typeof EnrollRequestSchema>
+/** Their success: the chain (PEM, end entity first), and where it opens sessions. */
 export type EnrollReply = v.InferOutput<typeof EnrollReplySchema>
+/** Body of `POST /v1/retire`. */
 export type RetireRequest = v.InferOutput<typeof RetireRequestSchema>
+/** Its success. */
 export type Retired = v.InferOutput<typeof RetiredSchema>
+/** Success of `GET /v1/cacerts`, PEM: the device CA, the MQTT server's anchors; never pins. */
 export type CaCertificates = v.InferOutput<typeof CaCertificatesSchema>
 /** A problem document (RFC 9457). */
 export type Problem = v.InferOutput<typeof ProblemSchema>
@@ -150,6 +160,7 @@ export const problems = {
   internal: 500,
   busy: 503,
 } as const satisfies Record<string, number>
+/** A code of {@link problems}: the end of the `type` of a problem document. */
 export type ProblemCode = keyof typeof problems
 
 const problemPrefix = 'urn:certvend:problem:'

@@ -14,6 +14,7 @@
 import type { Issuer, Waiting } from './issuer/issuer.ts'
 import type { Certificate, CertificateStatus, Device, Registry } from './registry/registry.ts'
 
+/** What this server knows of certificates, and who makes the other side agree with it. */
 export interface Books {
   readonly registry: Registry
   readonly issuer: Issuer

@@ -67,6 +67,7 @@ export interface VendingRequest {
 /** Certificates are valid from an hour ago for a year, unless said otherwise. */
 type Loose<T extends Validity> = Omit<T, keyof Validity> & Partial<Validity>
 
+/** Whom it trusts, and what tests need to be refused. */
 export interface LabPki {
   readonly root: Authority
   /** What devices pin. */
@@ -90,6 +91,7 @@ export interface LabDevice {
   readonly token: string
 }
 
+/** A vending machine, a broker and their PKI in this process, on loopback. */
 export interface Lab {
   /** `https://<host>:<port>`. */
   readonly vendingUrl: string

@@ -36,6 +36,7 @@ export interface ListenOptions {
   readonly requestTimeoutMs?: number
 }
 
+/** A server that listens. */
 export interface Listener {
   readonly port: number
   /** Shows another certificate from the next handshake on. @throws Error if it cannot be used */

@@ -31,6 +31,7 @@ export interface ServerIdentity {
 
 export type KeyKind = 'P-256' | 'RSA-1024' | 'RSA-2048'
 
+/** @param kind default P-256 */
 export function makeKey(kind: KeyKind = 'P-256'): KeyObject {
   const pair =
     kind === 'P-256'

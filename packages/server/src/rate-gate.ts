@@ -37,6 +37,7 @@ export interface RateGateOptions {
   readonly capacity?: number
 }
 
+/** One quota or several, and the queue before them. */
 export interface RateGate {
   /** Takes a slot for `key`'s work, or the one that was reserved for it. */
   ask(key: string, costs: Costs, now: Date): Turn

@@ -30,7 +30,7 @@ export const identityOptions = (identity: ServerIdentity): { cert: string; key: 
 })
 
 /** The names that a leaf always carries, besides those that are asked for. */
-export const localNames = (): readonly string[] => [
+const localNames = (): readonly string[] => [
   ...new Set(['localhost', '127.0.0.1', '::1', hostname()]),
 ]
 

@@ -74,6 +74,7 @@ export const plainToken = (token: string): StoredToken => ({
   hash: sha256(token).toString('hex'),
 })
 
+/** @param stretch how a weak token is hashed; default: scrypt */
 export function createTokenJudge(stretch: Stretch = stretchWithScrypt): TokenJudge {
   const nothing = Buffer.alloc(32)
   return async (presented, stored, weakTokensExist) => {

@@ -20,6 +20,7 @@ export const dialectNames: readonly DialectName[] = [
   'express-2017',
 ]
 
+/** How a vending machine speaks, with what it does not say itself. */
 export interface DialectOptions {
   readonly name: DialectName
   /** The MQTT server, where the vending machine does not name it; where it does, this holds all the same. */

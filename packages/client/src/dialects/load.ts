@@ -2,6 +2,7 @@
 import type { DialectOptions } from './choice.ts'
 import type { Dialect } from './dialect.ts'
 
+/** Loads one dialect, and none of the others. */
 export async function loadDialect(options: DialectOptions): Promise<Dialect> {
   switch (options.name) {
     case 'certvend':

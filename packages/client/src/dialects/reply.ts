@@ -58,7 +58,7 @@ export const member = (value: unknown, name: string): unknown =>
     : undefined
 
 /** PEM with line feeds, whatever it went through: carriage returns, escaped line breaks, a byte order mark. */
-export const normalisePem = (text: string): string =>
+const normalisePem = (text: string): string =>
   `${text
     .replace(/^\uFEFF/, '')
     .replaceAll('\\r', '')

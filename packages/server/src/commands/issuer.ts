@@ -31,7 +31,7 @@ export interface IssuerOptions extends BooksOptions {
   readonly quotaShare?: number
 }
 
-export function issuerName(text: string): IssuerName {
+function issuerName(text: string): IssuerName {
   if (names.includes(text)) return text as IssuerName
   throw new InvalidArgumentError(`not one of ${names.join(', ')}.`)
 }

@@ -30,6 +30,7 @@ export interface OwnCaIssuerOptions extends BooksSettings {
   readonly gate?: RateGate
 }
 
+/** A CA of our own signs, and AWS IoT is told, or finds out by the first connection. */
 export function createOwnCaIssuer(options: OwnCaIssuerOptions): Issuer {
   const { iot, ca, registration, gate } = options
   const signing = createLocalIssuer(ca, options)

@@ -28,6 +28,7 @@ const costs = {
   UpdateCertificate: 1,
 }
 
+/** AWS IoT signs: `CreateCertificateFromCsr`. */
 export function createAwsIotIssuer(options: AwsIotIssuerOptions): Issuer {
   const { iot, gate } = options
   const books = createIotBooks(iot, options)

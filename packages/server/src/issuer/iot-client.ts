@@ -86,6 +86,7 @@ export interface IotOptions {
   readonly gate?: RateGate
 }
 
+/** AWS IoT's control plane. A call rejects as busy, or as a refusal: {@link isRefusal}. */
 export interface Iot {
   /** Makes one call; the SDK repeats it twice where AWS says that this helps. */
   call<Name extends IotOperation>(

@@ -45,6 +45,7 @@ const entering = [
 const enteringOthers = [...entering, ...on('cert/*', 'DescribeCertificate')]
 const endpoint = on('*', 'DescribeEndpoint')
 
+/** By who asks. */
 export const iotPermissions: Readonly<Record<IotRole, readonly IotPermission[]>> = {
   'aws-iot': [...endpoint, ...on('*', 'CreateCertificateFromCsr'), ...entering],
   'aws-iot-own-ca': [...endpoint, ...on('*', 'RegisterCertificate'), ...entering],

@@ -14,6 +14,7 @@ export interface Place {
   readonly account: string
 }
 
+/** Of the policy that all devices share, where none is named. */
 export const defaultPolicyName = 'certvend-device'
 
 /** @throws TypeError if the text is no ARN */

@@ -6,6 +6,7 @@
  */
 import type { Rates } from '../rate-gate.ts'
 
+/** Calls per second, by operation. */
 export const iotRates: Rates = {
   AddThingToThingGroup: 10,
   AttachPolicy: 15,

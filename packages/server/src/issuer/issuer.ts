@@ -21,6 +21,7 @@ export interface Waiting {
   readonly signal: AbortSignal
 }
 
+/** The border to whoever signs certificates, and to where devices connect with them. */
 export interface Issuer {
   /**
    * Whether the work of `issue` and `activate` may begin now. Absent: always.
@@ -64,5 +65,6 @@ export const issuerBusy = (retryAfterMs: number, cause: unknown): Error =>
     { code: busy, retryAfterMs },
   )
 
+/** Whether it is "not now": the same request is answered after `retryAfterMs` milliseconds. */
 export const isIssuerBusy = (error: unknown): error is Error & { readonly retryAfterMs: number } =>
   error instanceof Error && (error as NodeJS.ErrnoException).code === busy

@@ -25,7 +25,7 @@ export interface LocalIssuerOptions {
 }
 
 /** Devices' clocks may be behind by this much, in milliseconds. */
-export const backdatingMs: number = 5 * minute
+const backdatingMs: number = 5 * minute
 
 /**
  * Issues from `ca`.

@@ -12,7 +12,7 @@ import { iotRates, shareOf } from './iot-quotas.ts'
 import type { Issuer } from './issuer.ts'
 
 /** What can issue for AWS IoT. */
-export const awsIssuers = ['aws-iot', 'aws-iot-own-ca', 'aws-iot-jitr'] as const
+const awsIssuers = ['aws-iot', 'aws-iot-own-ca', 'aws-iot-jitr'] as const
 export type AwsIssuerName = (typeof awsIssuers)[number]
 
 export interface AwsSettings extends BooksSettings, EndpointSettings {

@@ -16,8 +16,7 @@ export const legacyDialects: Readonly<Record<LegacyName, LegacyDialect>> = {
 
 export const legacyNames = Object.keys(legacyDialects) as readonly LegacyName[]
 
-export const isLegacyName = (name: string): name is LegacyName =>
-  Object.hasOwn(legacyDialects, name)
+const isLegacyName = (name: string): name is LegacyName => Object.hasOwn(legacyDialects, name)
 
 /** One old vending machine to stand in for. */
 export interface LegacyRoute {

@@ -77,13 +77,14 @@ export interface NewDevice extends DeviceDescription {
 
 export type AddOutcome = 'added' | 'serial-taken' | 'thing-name-taken'
 
-/** Devices that share one token, in the firmware of all of them; see `legacy/gateway.ts`. */
+/** Devices that share one token, in the firmware of all of them; see `legacy/gateway-2021.ts`. */
 export interface Fleet {
   readonly name: string
   readonly token: StoredToken
   readonly createdAt: Date
 }
 
+/** A row of the registry. */
 export interface Device extends DeviceDescription {
   readonly disabled: boolean
   readonly claim: Claim
@@ -112,6 +113,7 @@ export interface Issued {
   readonly certificateArn?: string
 }
 
+/** A certificate that was issued and recorded. */
 export interface Certificate extends Issued {
   readonly deviceSerial: string
   readonly certificateSerial: string
@@ -144,6 +146,7 @@ export type AuditName =
   | 'fleet-added'
   | 'fleet-removed'
 
+/** A line of the audit trail. */
 export interface AuditEvent {
   /** The cursor for {@link Registry.events}; says nothing else. */
   readonly id: string
@@ -239,6 +242,7 @@ export interface ReserveRequest {
  */
 export const reservationMs: number = 60 * 60 * 1000
 
+/** The border to the database of devices, claims and certificates. */
 export interface Registry {
   /** Adds a device with an open claim. */
   add(device: DeviceDescription, token: StoredToken | undefined, at: Date): Promise<AddOutcome>
@@ -339,12 +343,14 @@ const busy = 'ERR_REGISTRY_BUSY'
 export const registryBusy = (cause: unknown): Error =>
   Object.assign(new Error('the registry is busy', { cause }), { code: busy })
 
+/** Whether it is "not now": trying again shortly may help. */
 export const isRegistryBusy = (error: unknown): boolean =>
   error instanceof Error && (error as NodeJS.ErrnoException).code === busy
 
 /** Where a device stands, from the facts of its row. */
 export type DeviceState = 'disabled' | 'waiting' | 'expired' | 'reserved' | 'enrolled'
 
+/** @param now for a claim whose time has gone by */
 export function deviceState(device: Device, now: Date): DeviceState {
   const { claim } = device
   if (device.disabled) return 'disabled'
