@@ -1,4 +1,5 @@
 /** A renewal that nobody asks for, step by step: cut short, refused at the broker, not to be tried; and over the wire. */
+import { once } from 'node:events'
 import fs from 'node:fs'
 import { configurationError, type LogEvent, runAgent } from '@certvend/agent'
 import {
@@ -57,6 +58,27 @@ describe('when the power goes in the middle of a renewal', () => {
     expect((await world.inUse()).certificateId).not.toBe(credential.certificateId)
     expect(fs.readdirSync(`${world.directory}/generations`)).toHaveLength(1)
   })
+})
+
+it('told to stop while it is asking, the agent stops, says nothing of a failure, and goes on at the next start', async () => {
+  const { world } = await aboutToRenew()
+  const stop = new AbortController()
+  const stopped = await world.live(3 * day, {
+    signal: stop.signal,
+    async send(_, { signal }) {
+      const given = once(signal as AbortSignal, 'abort')
+      stop.abort(new Error('stopped'))
+      await given
+      throw signal?.reason
+    },
+  })
+  expect(names(stopped.events).slice(-3)).toEqual([
+    'enroll.key',
+    'enroll.request',
+    'session.closed',
+  ])
+  const next = await world.live(day)
+  expect([next.count('enroll.key'), next.count('renew.proven')]).toEqual([0, 1])
 })
 
 describe('a successor that the broker does not admit', () => {
