@@ -7,7 +7,7 @@
  * and a wrong token are one case, as are an unknown certificate, another device's, and one that is
  * not in force any more.
  */
-import type { Clock } from './clock.ts'
+import { type Clock, second } from './clock.ts'
 import { createFailureTable, type FailureLimits } from './failures.ts'
 import type { Problem } from './problem.ts'
 import { type Certificate, type Device, isInForce, type Registry } from './registry/registry.ts'
@@ -49,6 +49,12 @@ const notAuthenticated: Problem = {
   detail: 'the device serial and the token do not belong together',
 }
 
+const notJudged: Problem = {
+  code: 'busy',
+  detail: 'too many tokens are being judged',
+  retryAfterMs: 10 * second,
+}
+
 export const certificateRefused: Problem = {
   code: 'certificate-refused',
   detail: 'no certificate of this device that is in force was shown in the TLS handshake',
@@ -80,12 +86,13 @@ export function createAuthenticate(options: AuthenticationOptions): Authenticate
     }
     const weakTokensExist = () => registry.hasWeakTokens()
     const isDevice = await judgeToken(token, device?.claim.token, weakTokensExist)
-    let isFleet = false
+    let isFleet: boolean | undefined = false
     if (fleet) {
       const found = await registry.findFleet(device?.fleet ?? '')
       isFleet = await judgeToken(token, found?.token, weakTokensExist)
     }
     if (device && (isDevice || isFleet)) return { ok: true, device }
+    if (isDevice === undefined || isFleet === undefined) return { ok: false, problem: notJudged }
     const waitMs = countFailure(remoteAddress, deviceSerial, clock.now())
     const problem: Problem =
       waitMs === undefined

@@ -23,6 +23,7 @@ import { openChosenRegistry, type RegistryOptions } from './registry-address.ts'
 import { tellSystemd } from './systemd.ts'
 import { say, type Terminal } from './terminal.ts'
 import { openServerChain } from './tls.ts'
+import { createTokenJudge } from './tokens.ts'
 
 /** What `certvend-server serve` was told; see its `--help`. */
 export interface ServeOptions extends Omit<IssuerOptions, 'issuer' | 'dataDir'>, RegistryOptions {
@@ -82,7 +83,9 @@ export async function serve(options: ServeOptions, terminal: Terminal): Promise<
     const { issuer, endpoint } = issuing
     const metrics = createMetrics(() => legacy.counts())
     const log = metrics.counting(jsonLog(terminal.out, clock))
-    const machine = { registry, issuer, clock, log, endpoint }
+    // One judge: the old URLs and ours share the threads that it may take.
+    const judgeToken = createTokenJudge()
+    const machine = { registry, issuer, clock, log, endpoint, judgeToken }
     const legacy = createLegacyDoors({ ...machine, routes: options.legacy }, createHandler(machine))
     plain = await openPlainDoor(legacy, options, terminal)
     const identity = given ?? chain!

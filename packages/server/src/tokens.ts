@@ -6,6 +6,7 @@
  * called weak wherever it is shown.
  */
 import { createHash, randomBytes, scrypt, timingSafeEqual } from 'node:crypto'
+import { createQueue, type Queue } from './queue.ts'
 
 /** A token as a registry keeps it. `scrypt` is the mark of a weak token. */
 export interface StoredToken {
@@ -61,12 +62,14 @@ export async function hashToken(
  *
  * Whoever is refused has cost the same work, whatever the reason: one SHA-256 and, where the
  * registry holds any weak token (`weakTokensExist`), one scrypt. Comparisons take constant time.
+ *
+ * Undefined when too many wait for a scrypt already: neither accepted nor refused.
  */
 export type TokenJudge = (
   presented: string,
   stored: StoredToken | undefined,
   weakTokensExist: () => Promise<boolean>,
-) => Promise<boolean>
+) => Promise<boolean | undefined>
 
 /** A token that stands in the clear in a table which was there before this program. */
 export const plainToken = (token: string): StoredToken => ({
@@ -75,7 +78,10 @@ export const plainToken = (token: string): StoredToken => ({
 })
 
 /** @param stretch how a weak token is hashed; default: scrypt */
-export function createTokenJudge(stretch: Stretch = stretchWithScrypt): TokenJudge {
+export function createTokenJudge(
+  stretch: Stretch = stretchWithScrypt,
+  queue: Queue = createQueue(),
+): TokenJudge {
   const nothing = Buffer.alloc(32)
   return async (presented, stored, weakTokensExist) => {
     const isFast = stored?.kind === 'sha256' || stored?.kind === 'plain'
@@ -85,10 +91,11 @@ export function createTokenJudge(stretch: Stretch = stretchWithScrypt): TokenJud
     if (!(await weakTokensExist())) return false
     const isSlow = stored?.kind === 'scrypt'
     const [salt = '', key = ''] = isSlow ? stored.hash.split('$') : []
-    const slowMatch = timingSafeEqual(
-      await stretch(presented, isSlow ? Buffer.from(salt, 'hex') : nothing.subarray(0, 16)),
-      isSlow ? Buffer.from(key, 'hex') : nothing,
+    const stretched = queue(() =>
+      stretch(presented, isSlow ? Buffer.from(salt, 'hex') : nothing.subarray(0, 16)),
     )
+    if (!stretched) return undefined
+    const slowMatch = timingSafeEqual(await stretched, isSlow ? Buffer.from(key, 'hex') : nothing)
     return isSlow && slowMatch
   }
 }

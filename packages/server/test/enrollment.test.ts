@@ -221,6 +221,37 @@ describe('a token', () => {
     for (const serial of [...all, 'SN-weak']) expect(await work(serial)).toBe(1)
   })
 
+  it('that must be stretched waits behind no more than two others, and past a hundred is not judged at all', async () => {
+    let stretching = 0
+    const release: (() => void)[] = []
+    const judgeToken = createTokenJudge(async () => {
+      stretching += 1
+      await new Promise<void>((resolve) => release.push(resolve))
+      return Buffer.alloc(32, 1)
+    })
+    const machine = await startMachine({ judgeToken })
+    const device = await machine.addDevice('SN-strong')
+    await machine.registry.add(
+      { deviceSerial: 'SN-weak', thingName: 'SN-weak' },
+      await hashToken('12345678', 'imported'),
+      machine.clock.now(),
+    )
+    const wrong = (number: number) =>
+      machine.enroll(device, { deviceSerial: `SN-${number}`, token: 'another-token-altogether' })
+    const answers = Array.from({ length: 103 }, (_, number) => wrong(number))
+    const first = await Promise.race(answers)
+    expect([first.status, first.problem]).toEqual([503, 'busy'])
+    expect(first.headers.get('retry-after')).toBe('10')
+    expect(stretching).toBe(2)
+    expect((await machine.enroll(device)).status).toBe(200)
+    while (stretching < 102 || release.length > 0) {
+      release.shift()?.()
+      await new Promise(setImmediate)
+    }
+    const statuses = (await Promise.all(answers)).map(({ status }) => status)
+    expect(statuses.filter((status) => status === 401)).toHaveLength(102)
+  })
+
   it('never matches a device that has none', async () => {
     const machine = await startMachine()
     const device = await machine.addDevice('SN-1', { token: null })

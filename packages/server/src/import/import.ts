@@ -169,4 +169,5 @@ async function addBatch(
 }
 
 const isSame = async ({ thingName, claim }: Device, row: JudgedRow): Promise<boolean> =>
-  thingName === row.thingName && createTokenJudge()(row.token, claim.token, async () => true)
+  thingName === row.thingName &&
+  (await createTokenJudge()(row.token, claim.token, async () => true)) === true

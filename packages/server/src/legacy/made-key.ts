@@ -8,6 +8,7 @@ import { createPublicKey, generateKeyPair, type KeyObject, sign } from 'node:cry
 import { promisify } from 'node:util'
 import { createCertificationRequest } from '@certvend/client/csr'
 import { type JudgedRequest, judgeRequest } from '../policy.ts'
+import { createQueue } from '../queue.ts'
 import type { MadeKey } from './dialect.ts'
 
 /** A key and what an issuer may see of it. */
@@ -19,39 +20,15 @@ export interface KeyInHand {
 /** Resolves to undefined when too many wait already. */
 export type MakeKey = (deviceSerial: string) => Promise<KeyInHand | undefined>
 
-/** Two of the four threads that Node has for such work, so that tokens are still judged meanwhile. */
-const atOnce = 2
-/** @param waitingAtMost about ten seconds of work: whoever came later would not be waiting any more */
-export function createMakeKey(waitingAtMost = 100): MakeKey {
+/** @param waitingAtMost see {@link createQueue} */
+export function createMakeKey(waitingAtMost?: number): MakeKey {
   const generate = promisify(generateKeyPair)
-  const waiting: (() => void)[] = []
-  let running = 0
-
-  async function takeTurn(): Promise<boolean> {
-    if (running < atOnce) {
-      running += 1
-      return true
-    }
-    if (waiting.length >= waitingAtMost) return false
-    await new Promise<void>((resolve) => waiting.push(resolve)) // whoever ends hands its turn on
-    return true
-  }
-
-  function endTurn(): void {
-    const next = waiting.shift()
-    if (next) next()
-    else running -= 1
-  }
-
-  return async (deviceSerial) => {
-    if (!(await takeTurn())) return undefined
-    try {
+  const queue = createQueue(waitingAtMost === undefined ? {} : { waitingAtMost })
+  return async (deviceSerial) =>
+    queue(async () => {
       const { privateKey } = await generate('rsa', { modulusLength: 2048 })
-      return await inHand(privateKey, deviceSerial)
-    } finally {
-      endTurn()
-    }
-  }
+      return inHand(privateKey, deviceSerial)
+    })
 }
 
 async function inHand(privateKey: KeyObject, deviceSerial: string): Promise<KeyInHand> {
