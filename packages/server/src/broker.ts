@@ -49,11 +49,6 @@ export interface BrokerOptions {
   readonly address?: string
   /** 0 takes a free one. */
   readonly port: number
-  /**
-   * How often open sessions are judged again, in milliseconds; a second by default. Whose certificate
-   * is no longer ACTIVE, or whose device is disabled or gone, is cut off, as IoT Core does within minutes.
-   */
-  readonly recheckMs?: number
 }
 
 export interface Broker {
@@ -93,7 +88,10 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
     return certificate
   }
 
-  /** Cuts the sessions that could not be opened again; an expired certificate ends none. */
+  /**
+   * Cuts the sessions that could not be opened again, as IoT Core does within minutes: the certificate
+   * is no longer ACTIVE, or the device is disabled or gone. One that has expired ends none.
+   */
   async function recheck(): Promise<void> {
     for (const client of sessions.values()) {
       const socket = client.conn as TLSSocket
@@ -107,7 +105,7 @@ export async function openBroker(options: BrokerOptions): Promise<Broker> {
   let rechecking = Promise.resolve()
   const timer = setInterval(() => {
     rechecking = rechecking.then(recheck).catch(() => undefined) // a registry that fails ends no session
-  }, options.recheckMs ?? second)
+  }, second)
   timer.unref()
 
   const aedes = await Aedes.createBroker({
