@@ -233,6 +233,19 @@ describe('certvend enroll, beside a running agent', () => {
     await agent.until('publish.acknowledged')
   })
 
+  it('that is told to stop waits no longer for what the agent does', async () => {
+    let held = false
+    const { device, agent } = await online({
+      intercept: (_, answer) => (held ? new Promise(() => {}) : answer()),
+    })
+    held = true
+    const enroll = start(['enroll', '--again', ...place(device)], { cwd: device.path })
+    await expect.poll(() => count(agent, 'enroll.request')).toBe(2)
+    enroll.child.kill('SIGTERM')
+    expect((await enroll.exited).signal).toBe('SIGTERM')
+    expect((await agent.terminate()).code).toBe(0)
+  })
+
   it('refuses to say how that agent should ask', async () => {
     const { device, agent } = await online()
     const { code, stderr } = await certvend(device, 'enroll', '--again', ...device.flags())

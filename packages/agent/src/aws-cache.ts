@@ -97,7 +97,7 @@ export function openAwsCache(clock: Clock, request: typeof fetchOnce = fetchOnce
   }
 
   return (credential, roleAlias) => {
-    // By certificate, too: what a device was given before it was given another identity is not its own.
+    // By certificate, too: what a device was given as another thing is not its own.
     const { name: role, endpoint, trustAnchors = '' } = roleAlias
     const name = JSON.stringify([credential.certificateId, endpoint, role, trustAnchors])
     const known = held.get(name)

@@ -28,7 +28,7 @@ export interface OnlineOptions {
   readonly first?: 'successor' | 'in-use'
   /** Told what became of a successor's turn. */
   readonly onVerdict?: (failure: CertvendError | undefined) => void
-  /** Asked when leaving: whether this identity is given up for good. */
+  /** Asked when leaving: whether this credential is given up for good. */
   readonly isForgotten?: () => boolean
   readonly transport?: Transport
 }

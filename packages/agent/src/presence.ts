@@ -15,7 +15,7 @@ export interface Presence {
   online(now: Date): string
   /** JSON: `{"online":false,"thingName":…}`. */
   readonly offline: string
-  /** The last words of an identity that is given up: as offline, and `"forgotten":true`. */
+  /** The last words where the credential is given up: as offline, and `"forgotten":true`. */
   readonly forgotten: string
   readonly will: Will
 }

@@ -1,6 +1,7 @@
 /** `certvend enroll`: this device's certificate, asked for once; later calls only read. */
 import {
   type Credential,
+  type CredentialStore,
   type EnrollEvent,
   enroll as enrollOnce,
   ensureCredential,
@@ -8,14 +9,14 @@ import {
   systemClock,
 } from '@certvend/client'
 import { readDialect } from '../dialect.ts'
-import { plainHttp, readEnrollment, refuseExpiredPins } from '../enrollment.ts'
-import { configurationError, type ExitCode, toFailure } from '../failure.ts'
+import { type Enrollment, plainHttp, readEnrollment, refuseExpiredPins } from '../enrollment.ts'
+import { configurationError, type ExitCode } from '../failure.ts'
 import { loggedFailure } from '../log.ts'
 import { proxyPlace } from '../proxy.ts'
 import { renewHere } from '../renew-here.ts'
 import { readSerial } from '../serial.ts'
 import { type Flags, resolveSettings, type Settings } from '../settings.ts'
-import { stopOnSignals } from '../signals.ts'
+import { untilStopped } from '../signals.ts'
 import { type CredentialDocument, describeCredential } from '../status.ts'
 import type { Terminal } from '../terminal.ts'
 import { hasAgent, throughAgent } from '../through-agent.ts'
@@ -30,7 +31,6 @@ export async function enroll(
   const settings = await resolveSettings(flags, environment)
   proxyPlace(environment)
   const store = await openCredentialStore(settings.stateDirectory)
-  const { signal, release } = stopOnSignals()
   try {
     const stored = store.current()
     if (stored && !flags.again) {
@@ -46,35 +46,31 @@ export async function enroll(
     }
     const enrollment = readEnrollment(settings, environment)
     refuseExpiredPins(enrollment, systemClock.now())
-    if (stored) {
-      const successor = await renewHere(
-        store,
-        { do: 'renew', by: 'claim', ...(flags.discard ? { discard: true } : {}) },
-        { settings, environment, terminal, signal },
-      )
-      terminal.out(credentialText(successor, store.directory, flags))
+    return await untilStopped(terminal, async (signal) => {
+      const credential = stored
+        ? await renewHere(
+            store,
+            { do: 'renew', by: 'claim', ...(flags.discard ? { discard: true } : {}) },
+            { settings, environment, terminal, signal },
+          )
+        : await enrollHere(store, enrollment, { flags, terminal, signal })
+      terminal.out(credentialText(credential, store.directory, flags))
       return 0
-    }
-    const { server, claim } = enrollment
-    if (server.url.protocol === 'http:') terminal.warn(...plainHttp(server.url))
-    const options = { signal, log: progressTo(terminal), ...(flags.again ? { again: true } : {}) }
-    const credential = flags.once
-      ? await enrollOnce(store, server, claim, options)
-      : await ensureCredential(store, server, claim, options)
-    terminal.out(credentialText(credential, store.directory, flags))
-    return 0
-  } catch (error) {
-    if (!signal.aborted) throw error
-    terminal.fail({
-      ...toFailure(error),
-      message: (signal.reason as Error).message,
-      hint: 'nothing is lost; the same command goes on where this one stopped',
     })
-    return 1
   } finally {
-    release()
     store.close()
   }
+}
+
+/** The first certificate. */
+function enrollHere(
+  store: CredentialStore,
+  { server, claim }: Enrollment,
+  { flags, terminal, signal }: { flags: Flags; terminal: Terminal; signal: AbortSignal },
+): Promise<Credential> {
+  if (server.url.protocol === 'http:') terminal.warn(...plainHttp(server.url))
+  const options = { signal, log: progressTo(terminal), ...(flags.again ? { again: true } : {}) }
+  return (flags.once ? enrollOnce : ensureCredential)(store, server, claim, options)
 }
 
 function refuseOtherSerial(

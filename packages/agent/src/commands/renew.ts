@@ -4,7 +4,7 @@ import type { ExitCode } from '../failure.ts'
 import { proxyPlace } from '../proxy.ts'
 import { renewHere } from '../renew-here.ts'
 import { type Flags, resolveSettings } from '../settings.ts'
-import { stopOnSignals } from '../signals.ts'
+import { untilStopped } from '../signals.ts'
 import { type CredentialDocument, describeCredential } from '../status.ts'
 import type { Terminal } from '../terminal.ts'
 import { hasAgent, throughAgent } from '../through-agent.ts'
@@ -24,19 +24,14 @@ export async function renew(
     return 0
   }
   const store = await openCredentialStore(stateDirectory)
-  const { signal, release } = stopOnSignals()
   try {
-    const options = { settings, environment, terminal, signal }
-    const credential = await renewHere(store, { do: 'renew', by: 'credential' }, options)
-    terminal.out(shown(describeCredential(credential), store.directory, flags))
-    return 0
-  } catch (error) {
-    if (!signal.aborted) throw error
-    const message = (signal.reason as Error).message
-    terminal.fail({ exitCode: 1, message, hint: 'nothing is lost; the same command goes on' })
-    return 1
+    return await untilStopped(terminal, async (signal) => {
+      const options = { settings, environment, terminal, signal }
+      const credential = await renewHere(store, { do: 'renew', by: 'credential' }, options)
+      terminal.out(shown(describeCredential(credential), store.directory, flags))
+      return 0
+    })
   } finally {
-    release()
     store.close()
   }
 }
