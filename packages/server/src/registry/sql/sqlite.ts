@@ -39,14 +39,11 @@ export function openSqlite(path: string, busyTimeoutMs: number): Engine {
   // collector gives back. Not kept if it failed: libsql resets a statement before it runs it, not after.
   const prepared = new Map<string, Database.Statement>()
   const execute = ({ sql, values }: Statement): Given => {
-    const bound = Object.fromEntries(
-      Object.entries(values).map(([name, value]) => [name, value ?? null]),
-    )
     const statement = prepared.get(sql) ?? db.prepare(sql)
     prepared.delete(sql)
     const given = sql.startsWith('SELECT')
-      ? { rows: statement.all(bound) as Row[], changes: 0 }
-      : { rows: [], changes: statement.run(bound).changes }
+      ? { rows: statement.all(values) as Row[], changes: 0 }
+      : { rows: [], changes: statement.run(values).changes }
     prepared.set(sql, statement)
     return given
   }
