@@ -13,6 +13,8 @@ const read = (file) => {
     return '' // gone, or not ours
   }
 }
+/** Of a process, the number of the one that started it (proc_pid_stat(5)). */
+const parentOf = (pid) => Number(read(`/proc/${pid}/stat`).split(') ').at(-1)?.split(' ')[1])
 const seen = new Set()
 const hits = new Set()
 let secret
@@ -28,7 +30,7 @@ function round() {
   for (const pid of readdirSync('/proc')) {
     if (!/^\d+$/.test(pid)) continue
     const line = read(`/proc/${pid}/cmdline`)
-    if (/^openssl/.test(line)) seen.add(pid)
+    if (/^openssl/.test(line) && parentOf(pid) === process.ppid) seen.add(pid)
     if (line.includes(secret)) hits.add(line.replaceAll('\0', ' '))
     if (read(`/proc/${pid}/environ`).includes(secret)) hits.add(`environment of ${line}`)
   }

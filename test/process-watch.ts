@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline'
 export interface Watched {
   /** Times that all processes were looked at. */
   readonly rounds: number
-  /** How many processes of `openssl` were seen. */
+  /** How many processes of `openssl` were seen that this one started. */
   readonly openssl: number
   /** Command lines that held the secret. */
   readonly hits: readonly string[]
