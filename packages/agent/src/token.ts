@@ -29,6 +29,9 @@ export const bootTokens: readonly string[] = [
   '/boot/certvend.token',
 ]
 
+/** Where the service is handed its token from (certvend.service), for whoever looks from outside of it. */
+export const serviceToken = '/etc/certvend/claim.token'
+
 export const ownCopy = (stateDirectory: string): string => path.join(stateDirectory, fileName)
 
 /** Where the token lies when no file was named; nothing when it lies nowhere. */

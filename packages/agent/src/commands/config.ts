@@ -1,14 +1,15 @@
 /** `certvend config check`: what a run would work with, judged without making or sending anything. */
+import fs from 'node:fs'
 import { openCredentialStore, systemClock } from '@certvend/client'
 import { outlookOf } from '../due.ts'
 import { readEnrollment, refuseExpiredPins, waysOf } from '../enrollment.ts'
 import type { ExitCode } from '../failure.ts'
 import { proxyPlace } from '../proxy.ts'
 import { readSerial } from '../serial.ts'
-import { type Flags, resolveSettings } from '../settings.ts'
+import { type Flags, gatewayPlaces, resolveSettings, type Settings } from '../settings.ts'
 import { describeRenewal, renewalInWords } from '../status.ts'
 import type { Terminal } from '../terminal.ts'
-import { findToken } from '../token.ts'
+import { findToken, serviceToken } from '../token.ts'
 import { day } from '../wording.ts'
 
 /** @throws a configuration error, the first that is found; one of the store */
@@ -39,10 +40,11 @@ export async function configCheck(
   }
   if (proxy !== undefined) lines.push(row('proxy', `${proxy} (HTTPS_PROXY)`))
   if (!current) {
-    const enrollment = readEnrollment(settings, environment)
+    const asked = withToken(settings, environment)
+    const enrollment = readEnrollment(asked, environment)
     refuseExpiredPins(enrollment, systemClock.now())
     const { value, from } = readSerial(settings.serial, { environment })
-    const token = settings.tokenFile ?? findToken(settings.stateDirectory, environment)
+    const token = asked.tokenFile
     lines.push(
       row('url', enrollment.server.url.href),
       ...(settings.dialect.dialect ? [row('dialect', enrollment.server.dialect.name)] : []),
@@ -58,4 +60,15 @@ export async function configCheck(
   }
   terminal.out(lines.join('\n'))
   return 0
+}
+
+/** With the token that the service would find, although nobody hands it to this process. */
+function withToken(settings: Settings, environment: NodeJS.ProcessEnv): Settings {
+  const { tokenFile, stateDirectory, configFile } = settings
+  const service =
+    configFile === gatewayPlaces.config && fs.existsSync(serviceToken)
+      ? { value: serviceToken, from: 'LoadCredential' }
+      : undefined
+  const token = tokenFile ?? findToken(stateDirectory, environment) ?? service
+  return token ? { ...settings, tokenFile: token } : settings
 }

@@ -19,7 +19,7 @@ import { configurationError, isConfigurationError } from '../failure.ts'
 import { readPlainFile } from '../plain-file.ts'
 import { readSerial } from '../serial.ts'
 import { gatewayPlaces, type Settings } from '../settings.ts'
-import { bootTokens, findToken, readToken } from '../token.ts'
+import { bootTokens, findToken, readToken, serviceToken } from '../token.ts'
 import type { ClaimParts, Evidence, OpenFile, Read, Space } from './evidence.ts'
 
 /** What `read` gives, or the configuration error that it throws. */
@@ -31,9 +31,6 @@ export function attempt<T>(read: () => T): Read<T> {
     return { ok: false, error }
   }
 }
-
-/** Where the service takes its token from, besides what the settings name (certvend.service). */
-const serviceToken = '/etc/certvend/claim.token'
 
 /** URL, pins, serial and token, each judged by itself, so that two mistakes are two findings. */
 export function readParts(settings: Settings, environment: NodeJS.ProcessEnv): ClaimParts {
