@@ -254,7 +254,7 @@ export async function handingOn(machine: Machine, deb: string, report: Report): 
         'a file is another user’s': 'chown 0:0 "$g/certificate.pem"',
         'a file has a second name': 'ln "$g/private-key.pem" "$s/second"',
       }
-      await shell('cp -a /var/lib/private/certvend /root/sound')
+      await shell('systemctl stop certvend; cp -a /var/lib/private/certvend /root/sound')
       for (const [trick, line] of Object.entries(tricks)) {
         await shell(
           `systemctl stop certvend-consumers.path; rm -rf /var/lib/private/certvend; cp -a /root/sound /var/lib/private/certvend; s=/var/lib/private/certvend; g=$s/$(readlink $s/current); chown -R 12345:12345 $s; ${line}`,
