@@ -14,6 +14,8 @@ export interface Typed extends Command {
 }
 
 export interface Desk {
+  /** A new shell, which knows nothing of the one before; root's by default. */
+  login(user?: string): void
   /** Types a block: `#` as root, `$` as `user`. @returns each command with what came of it */
   type(block: Block, options?: TypeOptions): Promise<readonly Typed[]>
   /** One line, which must succeed. @returns what it printed, without blanks around it */
@@ -63,6 +65,7 @@ export function openDesk(machine: Machine): Desk {
     new Error(`exit code ${code} from\n${typed}\n${out}${err}`)
 
   const desk: Desk = {
+    login: (user = 'root') => void shells.delete(user),
     async type(block, { user = 'root', keyboard, instead = {} } = {}) {
       const typed: Typed[] = []
       for (const command of commandsOf(block)) {

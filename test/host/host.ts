@@ -1,10 +1,10 @@
 /**
  * `npm run test:host`: `docs/deploy-server.md` followed literally, in a Debian 13 of its own with MariaDB
- * and mosquitto. The commands, the SQL and the files are the page's, in its order; what the page cannot
- * know stands in `site.ts`. No block of it is left out.
+ * and mosquitto, and then `docs/gateway.md`, beside that server. The commands, the SQL and the files are
+ * the pages'; what they cannot know stands in `site.ts` and `gateway.ts`. No block is left out.
  *
- * `npm run test:host -- database` runs, after the installation, only the steps on the database;
- * `-- everyday` all but them.
+ * `npm run test:host -- everyday` runs, after the installation, only those steps; so do `-- database` and
+ * `-- gateway`.
  *
  * Needs root, systemd-nspawn, debootstrap, iproute2, and, once, a Debian mirror; says so and ends well
  * where something is missing.
@@ -26,6 +26,7 @@ import { openReport } from '../gateway/report.ts'
 import { installPacked } from '../packed.ts'
 import { database } from './database.ts'
 import { everyday } from './everyday.ts'
+import { gateway } from './gateway.ts'
 import { installation } from './installation.ts'
 import { readPage } from './page.ts'
 import { openSite, type Site } from './site.ts'
@@ -56,11 +57,15 @@ async function main(part?: string): Promise<void> {
     const page = readPage(path.join(root, 'docs/deploy-server.md'))
     site = await openSite(machine, { page, report, directory })
     await installation(site, directory)
-    if (part !== 'database') await everyday(site)
-    if (part !== 'everyday') await database(site)
+    const gatewayPage = readPage(path.join(root, 'docs/gateway.md'))
+    if (!part || part === 'everyday') await everyday(site)
+    if (!part || part === 'database') await database(site)
+    if (!part || part === 'gateway') await gateway(site, gatewayPage, directory)
     if (part) return
-    await report.step('no block of the page was left out', async () => {
-      const left = page.left().map(({ step, text }) => `${step}: ${text}`)
+    await report.step('no block of the two pages was left out', async () => {
+      const left = [page, gatewayPage]
+        .flatMap((one) => one.left())
+        .map(({ step, text }) => `${step}: ${text}`)
       report.holds(left.length === 0, left.join('\n'))
     })
   } catch (error) {

@@ -1,6 +1,6 @@
 /** Steps 1 to 4: from nothing to a server that listens, and a broker that admits its devices. */
-import fs from 'node:fs'
 import path from 'node:path'
+import { host } from '../gateway/machine.ts'
 import { inside, type Site } from './site.ts'
 
 export async function installation(site: Site, packages: string): Promise<void> {
@@ -11,9 +11,10 @@ export async function installation(site: Site, packages: string): Promise<void> 
     await machine.boot()
     await desk.must('systemctl stop mosquitto')
     for (const user of ['device', 'dba']) await desk.must(`useradd --create-home ${user}`)
-    const [deb = ''] = fs.readdirSync(packages).filter((name) => name.endsWith('.deb'))
-    fs.copyFileSync(path.join(packages, deb), inside(site, 'root/certvend.deb'))
-    await desk.must('dpkg --install /root/certvend.deb') // what the device runs
+    // What the devices run, which is no service of this machine's.
+    const deb = path.join(packages, 'certvend_0.1.0_all.deb')
+    await host('dpkg-deb', '--extract', deb, inside(site, 'opt/device'))
+    await desk.must('ln -s /opt/device/usr/share/certvend/dist/main.js /usr/local/bin/certvend')
   })
 
   await step('step 1: it is installed', async () => {

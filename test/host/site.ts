@@ -43,7 +43,7 @@ export async function openSite(
 ): Promise<Site> {
   const desk = openDesk(machine)
   const shelf: Shelf = await openShelf(directory, hostAddress)
-  await desk.put('etc/hosts', `127.0.0.1 localhost\n${machineAddress} ${names.join(' ')}\n`)
+  await desk.put('etc/hosts', `127.0.0.1 localhost vending\n${machineAddress} ${names.join(' ')}\n`)
   await desk.put('etc/hostname', 'vending\n')
   await desk.put(
     'root/.npmrc',

@@ -3,7 +3,7 @@ import fs from 'node:fs'
 import path from 'node:path'
 import { cache, host, type LayOut } from '../gateway/machine.ts'
 
-const packages = ['npm', 'curl', 'ca-certificates', 'mariadb-server']
+const packages = ['npm', 'curl', 'ca-certificates', 'mariadb-server', 'sudo']
 
 /** The base with {@link packages}, installed by apt in it, once. */
 export async function serverSystem(base: string): Promise<string> {
