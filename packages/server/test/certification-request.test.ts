@@ -1,6 +1,6 @@
 /** Certification requests, read here and by `@peculiar/x509`; and as no library would write them. */
 import { execFileSync, spawnSync } from 'node:child_process'
-import { createHash, generateKeyPairSync, sign } from 'node:crypto'
+import { createHash, createPublicKey, generateKeyPairSync, sign } from 'node:crypto'
 import { describe, expect, it } from 'vitest'
 import {
   type CertificationRequest,
@@ -20,9 +20,10 @@ const pemOf = (der: Buffer) =>
   `-----BEGIN CERTIFICATE REQUEST-----\n${der.toString('base64')}\n-----END CERTIFICATE REQUEST-----\n`
 
 /** What was read, or the error. Anything but a refusal by RangeError fails. */
-function read(der: Buffer): CertificationRequest | undefined {
+function read(der: Buffer): ReturnType<typeof readByLibrary> {
   try {
-    return readCertificationRequest(der)
+    const { signed: _, algorithm: __, ...rest } = readCertificationRequest(der)
+    return rest
   } catch (error) {
     expect(error).toBeInstanceOf(RangeError)
     return undefined
@@ -47,13 +48,19 @@ function readByLibrary(
   }
 }
 
-/** What a judgement is about; a name that is no text is told as one thing or the other. */
-const judged = ({ commonNames, ...rest }: NonNullable<ReturnType<typeof readByLibrary>>) => ({
-  isNamed: commonNames.length === 1 && commonNames[0] === 'SN-1',
-  signature: rest.signature,
-  publicKeyInfo: rest.publicKeyInfo,
-  asksToBeCa: rest.asksToBeCa,
-})
+/** What a judgement is about, or undefined if OpenSSL does not take the key. */
+function judged(request: ReturnType<typeof readByLibrary>) {
+  if (!request) return undefined
+  const { commonNames, publicKeyInfo, ...rest } = request
+  try {
+    const key = createPublicKey({ key: publicKeyInfo, format: 'der', type: 'spki' })
+    // A name that is no text is told as one thing here and as another there.
+    const isNamed = commonNames.length === 1 && commonNames[0] === 'SN-1'
+    return { ...rest, isNamed, key: key.export({ format: 'jwk' }) }
+  } catch {
+    return undefined
+  }
+}
 
 const subjects: Parameters<Awaited<ReturnType<typeof makeDeviceKey>>['csr']>[0][] = [
   'SN-1',
@@ -71,6 +78,47 @@ const wishes = [
   [new x509.ExtendedKeyUsageExtension(['1.2.3']), new x509.BasicConstraintsExtension(true, 3)],
 ]
 
+const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
+const spki = publicKey.export({ type: 'spki', format: 'der' })
+/** The curve's base point: a key that is the same in every run. */
+const spkiOfBasePoint = Buffer.from(
+  '3059301306072a8648ce3d020106082a8648ce3d03010703420004' +
+    '6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296' +
+    '4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5',
+  'hex',
+)
+const hex = (text: string) => Buffer.from(text, 'hex')
+const type = (text: string) => tlv(0x06, hex(text))
+const ecdsaWithSha256 = sequence(type('2a8648ce3d040302'))
+const commonName = (tag: number, octets: Buffer) =>
+  tlv(0x31, sequence(type('550403'), tlv(tag, octets)))
+const plainName = commonName(0x0c, Buffer.from('SN-1'))
+const extensionRequest = (...extensions: Buffer[]) =>
+  sequence(type('2a864886f70d01090e'), tlv(0x31, sequence(...extensions)))
+const basicConstraints = (value: string) => sequence(type('551d13'), tlv(0x04, hex(value)))
+const keyUsage = sequence(type('551d0f'), tlv(0x04, hex('030204f0')))
+
+/** Signed by `privateKey`, unless it is given another signature. */
+function handMade({
+  name = sequence(plainName),
+  key = spki,
+  attributes = [tlv(0xa0)],
+  behind = Buffer.alloc(0),
+  signature,
+}: {
+  name?: Buffer
+  key?: Buffer
+  attributes?: Buffer[]
+  behind?: Buffer
+  signature?: Buffer
+} = {}): string {
+  const signed = sequence(hex('020100'), name, key, ...attributes)
+  const made = signature ?? sign('sha256', signed, privateKey)
+  return pemOf(
+    Buffer.concat([sequence(signed, ecdsaWithSha256, tlv(0x03, hex('00'), made)), behind]),
+  )
+}
+
 describe('a certification request', () => {
   it.each(['P-256', 'P-384', 'RSA-2048', 'Ed25519'] as KeyName[])(
     'by a %s key says here what it says to @peculiar/x509',
@@ -86,9 +134,15 @@ describe('a certification request', () => {
     },
   )
 
-  it(`that was damaged is refused, or says the same to both (seed ${seed})`, async () => {
-    const key = await makeDeviceKey()
-    const whole = derOf(await key.csr(subjects[2]!, wishes[3]))
+  it(`that was damaged is refused, or says the same to both (seed ${seed})`, () => {
+    const whole = derOf(
+      handMade({
+        name: sequence(commonName(0x13, Buffer.from('DE')), tlv(0x31), plainName),
+        key: spkiOfBasePoint,
+        attributes: [tlv(0xa0, extensionRequest(keyUsage, basicConstraints('30060101ff020103')))],
+        signature: Buffer.alloc(70, 7),
+      }),
+    )
     let [both, neither] = [0, 0]
     for (let round = 0; round < 1000; round += 1) {
       const draw = createHash('sha256').update(`${seed} ${round}`).digest()
@@ -100,14 +154,13 @@ describe('a certification request', () => {
         Buffer.concat([before, after.subarray(1)]),
         before,
       ][draw[4]! % 4]!
-      const [ours, theirs] = [read(damaged), readByLibrary(damaged)]
+      const [ours, theirs] = [judged(read(damaged)), judged(readByLibrary(damaged))]
       if (!ours) neither += 1
       if (!ours || !theirs) continue
       both += 1
-      const [one, other] = [judged(ours), judged(theirs)]
-      expect(one, `round ${round}`).toEqual(other)
+      expect(ours, `round ${round}`).toEqual(theirs)
     }
-    expect([both > 100, neither > 300]).toEqual([true, true])
+    expect([both > 50, neither > 300]).toEqual([true, true])
   })
 })
 
@@ -133,38 +186,6 @@ describe('a certification request as OpenSSL writes it', () => {
       expect(verdict(csr)).toBe('accepted')
   })
 })
-
-const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' })
-const spki = publicKey.export({ type: 'spki', format: 'der' })
-const hex = (text: string) => Buffer.from(text, 'hex')
-const type = (text: string) => tlv(0x06, hex(text))
-const ecdsaWithSha256 = sequence(type('2a8648ce3d040302'))
-const commonName = (tag: number, octets: Buffer) =>
-  tlv(0x31, sequence(type('550403'), tlv(tag, octets)))
-const plainName = commonName(0x0c, Buffer.from('SN-1'))
-const extensionRequest = (...extensions: Buffer[]) =>
-  sequence(type('2a864886f70d01090e'), tlv(0x31, sequence(...extensions)))
-const basicConstraints = (value: string) => sequence(type('551d13'), tlv(0x04, hex(value)))
-const keyUsage = sequence(type('551d0f'), tlv(0x04, hex('030204f0')))
-
-/** Signed by the key in it, as everything here. */
-function handMade({
-  name = sequence(plainName),
-  key = spki,
-  attributes = [tlv(0xa0)],
-  behind = Buffer.alloc(0),
-}: {
-  name?: Buffer
-  key?: Buffer
-  attributes?: Buffer[]
-  behind?: Buffer
-} = {}): string {
-  const signed = sequence(hex('020100'), name, key, ...attributes)
-  const signature = sign('sha256', signed, privateKey)
-  return pemOf(
-    Buffer.concat([sequence(signed, ecdsaWithSha256, tlv(0x03, hex('00'), signature)), behind]),
-  )
-}
 
 const verdict = (pem: string): string => {
   const judged = judgeRequest(pem, 'SN-1')
