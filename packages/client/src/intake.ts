@@ -30,12 +30,16 @@ export function limitIntake(
     if (size > mostHeld) refuse(`a packet of ${size} bytes`)
   })
   const waiting = new Map<number | undefined, number>()
+  let held = 0
   return ({ cmd, qos, messageId, payload = '' }) => {
-    if (cmd === 'pubrel') waiting.delete(messageId)
-    if (cmd !== 'publish' || qos !== 2) return
+    const arrives = cmd === 'publish' && qos === 2
+    if (!arrives && cmd !== 'pubrel') return
+    held -= waiting.get(messageId) ?? 0
+    waiting.delete(messageId)
+    if (!arrives) return
     waiting.set(messageId, payload.length)
-    const size = [...waiting.values()].reduce((sum, one) => sum + one)
-    if (size > mostHeld) refuse(`${size} bytes of messages and releases none`)
+    held += payload.length
+    if (held > mostHeld) refuse(`${held} bytes of messages and releases none`)
   }
 }
 
