@@ -22,7 +22,7 @@ import type { Enrollment } from './enrollment.ts'
 import { cutShort, type Errands, openErrands } from './errands.ts'
 import { isConfigurationError } from './failure.ts'
 import { forget } from './forget.ts'
-import { againAt, decide, type Facts, type FailedAttempt } from './lifecycle.ts'
+import { againAt, decide, type Facts, type FailedAttempt, failedAttempt } from './lifecycle.ts'
 import { type Log, loggedFailure, loggedWait } from './log.ts'
 import { renew } from './renewal.ts'
 import { describeCredential } from './status.ts'
@@ -273,13 +273,7 @@ async function attempt(
     if (signal.aborted) return { ...(earlier ? { failed: earlier } : {}), error: cutShort() }
     if (!isCertvendError(error)) throw error
     const at = clock.now()
-    const failed: FailedAttempt = {
-      remedy: error.remedy,
-      at,
-      inARow: (earlier?.inARow ?? 0) + 1,
-      draw: random(),
-      ...(error.retryAt ? { retryAt: error.retryAt } : {}),
-    }
+    const failed = failedAttempt(error, { at, draw: random() }, earlier)
     const waitMs = againAt(failed).getTime() - at.getTime()
     log({ event: 'enroll.retry', ...loggedFailure(error), ...loggedWait(waitMs) })
     return { failed, error }

@@ -13,7 +13,7 @@ import {
   type VendingServer,
 } from '@certvend/client'
 import { isConfigurationError } from './failure.ts'
-import { type FailedAttempt, type Renewal, renewAgainAt } from './lifecycle.ts'
+import { type FailedAttempt, failedAttempt, type Renewal, renewAgainAt } from './lifecycle.ts'
 import { type Log, loggedFailure, loggedWait } from './log.ts'
 import { waitingSuccessor } from './succession.ts'
 
@@ -72,7 +72,7 @@ interface WatchOptions {
 }
 
 export function watchRenewal({ store, ways, clock, random, log }: WatchOptions): RenewalWatch {
-  let last: (FailedAttempt & Pick<Credential, 'certificateId'>) | undefined
+  let last: { readonly of: string; readonly attempt: FailedAttempt } | undefined
   let complaint = ''
 
   function complain(obstacle: NonNullable<Outlook['obstacle']>): void {
@@ -80,17 +80,14 @@ export function watchRenewal({ store, ways, clock, random, log }: WatchOptions):
     complaint = obstacle.hint
   }
 
-  function ask(error: CertvendError, { certificateId, notAfter }: Credential): void {
+  const failedOf = (certificateId: string): FailedAttempt | undefined =>
+    last?.of === certificateId ? last.attempt : undefined
+
+  function retryLater(error: CertvendError, { certificateId, notAfter }: Credential): void {
     const at = clock.now()
-    last = {
-      certificateId,
-      remedy: error.remedy,
-      at,
-      inARow: last?.certificateId === certificateId ? last.inARow + 1 : 1,
-      draw: random(),
-      ...(error.retryAt ? { retryAt: error.retryAt } : {}),
-    }
-    const waitMs = renewAgainAt(last, notAfter).getTime() - at.getTime()
+    const attempt = failedAttempt(error, { at, draw: random() }, failedOf(certificateId))
+    last = { of: certificateId, attempt }
+    const waitMs = renewAgainAt(attempt, notAfter).getTime() - at.getTime()
     log({ event: 'renew.retry', ...loggedFailure(error), ...loggedWait(waitMs) })
   }
 
@@ -109,17 +106,14 @@ export function watchRenewal({ store, ways, clock, random, log }: WatchOptions):
         return undefined
       }
       complaint = ''
-      return {
-        due: dueAt,
-        ends,
-        ...(last?.certificateId === certificateId ? { failed: last } : {}),
-      }
+      const failed = failedOf(certificateId)
+      return { due: dueAt, ends, ...(failed ? { failed } : {}) }
     },
     failed(credential, error) {
       if (isConfigurationError(error)) return // the next look tells
       if (!isCertvendError(error)) throw error
       // What waits for its proof is told, and tried again, by the connection.
-      if (!waitingSuccessor(store)) ask(error, credential)
+      if (!waitingSuccessor(store)) retryLater(error, credential)
     },
   }
 }

@@ -2,7 +2,7 @@
  * Facts → one decision. Pure: what is remembered of earlier turns is among the facts, and so is the
  * clock. `agent.ts` gathers, acts, and asks again at least every {@link lookAgainMs}.
  */
-import type { Remedy } from '@certvend/client'
+import type { CertvendError, Remedy } from '@certvend/client'
 
 /** An attempt to enroll, or to renew, that came to nothing. */
 export interface FailedAttempt {
@@ -17,6 +17,19 @@ export interface FailedAttempt {
 }
 
 /** All that a decision is made of. */
+/** @param earlier the one before it, if that was of the same thing */
+export const failedAttempt = (
+  { remedy, retryAt }: CertvendError,
+  { at, draw }: Pick<FailedAttempt, 'at' | 'draw'>,
+  earlier?: FailedAttempt,
+): FailedAttempt => ({
+  remedy,
+  at,
+  inARow: (earlier?.inARow ?? 0) + 1,
+  draw,
+  ...(retryAt ? { retryAt } : {}),
+})
+
 export interface Facts {
   readonly now: Date
   /** Whether anything was done since the start. */
