@@ -15,6 +15,7 @@ import { watchLive } from '../src/live.ts'
 import type { LogEvent } from '../src/log.ts'
 import { describeRenewal, type StatusDocument, statusInWords, statusOf } from '../src/status.ts'
 import { inWords } from '../src/wording.ts'
+import { heldCredential } from './held-credential.ts'
 import { movedClock } from './moved-clock.ts'
 import { caPem } from './pins.ts'
 
@@ -22,18 +23,7 @@ const start = new Date('2027-03-01T12:00:00Z')
 const day = 24 * 3600_000
 const after = (days: number): Date => new Date(start.getTime() + days * day)
 
-const held = {
-  generation: 1,
-  deviceSerial: 'GW-1',
-  thingName: 'GW-1',
-  certificateId: '0'.repeat(64),
-  privateKey: {},
-  keyOrigin: 'device',
-  notBefore: start,
-  issuedAt: start,
-  notAfter: after(360),
-  endpoint: { host: 'mqtt.example.com', port: 8883 },
-} as unknown as Credential
+const held: Credential = { ...heldCredential(start), notAfter: after(360) }
 const served: Credential = { ...held, keyOrigin: 'server' }
 
 const ways = (more: Partial<Ways> = {}): Ways => ({

@@ -1,6 +1,5 @@
 import {
   CertvendError,
-  type Credential,
   type CredentialStore,
   type Session,
   type SessionEnd,
@@ -11,18 +10,11 @@ import { describe, expect, it } from 'vitest'
 import { runAgent } from '../src/agent.ts'
 import type { MqttSettings } from '../src/config.ts'
 import type { LogEvent } from '../src/log.ts'
+import { heldCredential } from './held-credential.ts'
 
 /** A store that holds a credential and is written to by nobody. */
 function heldStore(): CredentialStore {
-  const held = {
-    thingName: 'GW-1',
-    keyOrigin: 'device',
-    certificateId: '0'.repeat(64),
-    issuedAt: new Date(),
-    notBefore: new Date(),
-    notAfter: new Date(Date.now() + 365 * 86_400_000),
-    endpoint: { host: 'mqtt.example.com', port: 8883 },
-  } as unknown as Credential
+  const held = heldCredential(new Date())
   const store: Partial<CredentialStore> = {
     directory: '/nonexistent',
     mended: [],

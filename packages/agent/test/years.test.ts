@@ -2,7 +2,6 @@
 import fs from 'node:fs'
 import {
   CertvendError,
-  type Credential,
   type CredentialStore,
   createClaim,
   createVendingServer,
@@ -14,6 +13,7 @@ import { describe, expect, it } from 'vitest'
 import { type AgentOptions, runAgent } from '../src/agent.ts'
 import { jsonLine, type LogEvent } from '../src/log.ts'
 import { type Folder, makeFolder } from './folder.ts'
+import { heldCredential } from './held-credential.ts'
 import { movedClock } from './moved-clock.ts'
 import { caPem } from './pins.ts'
 
@@ -73,16 +73,7 @@ describe('a day online', () => {
   it('writes nothing to disk and nothing to the log, and looks around 288 times', async () => {
     const folder = makeFolder()
     const store = await openCredentialStore(folder.path)
-    const held = {
-      deviceSerial: 'GW-1',
-      thingName: 'GW-1',
-      certificateId: 'id',
-      keyOrigin: 'device',
-      issuedAt: start,
-      notBefore: start,
-      notAfter: new Date(start.getTime() + 365 * day),
-      endpoint: { host: 'mqtt.example.com', port: 8883 },
-    } as unknown as Credential
+    const held = heldCredential(start)
     const holding: CredentialStore = {
       ...store,
       directory: store.directory,
