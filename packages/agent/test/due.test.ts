@@ -4,6 +4,7 @@ import {
   type Credential,
   type CredentialStore,
   createVendingServer,
+  type Pending,
   renewalDue,
 } from '@certvend/client'
 import { describe, expect, it } from 'vitest'
@@ -24,6 +25,13 @@ const day = 24 * 3600_000
 const after = (days: number): Date => new Date(start.getTime() + days * day)
 
 const held: Credential = { ...heldCredential(start), notAfter: after(360) }
+const holding: Partial<CredentialStore> = {
+  directory: '/state',
+  mended: [],
+  current: () => held,
+  pending: () => undefined,
+}
+const store = holding as CredentialStore
 const served: Credential = { ...held, keyOrigin: 'server' }
 
 const ways = (more: Partial<Ways> = {}): Ways => ({
@@ -78,14 +86,14 @@ describe('the outlook', () => {
 })
 
 describe('the loop', () => {
-  function watched(more: Partial<Ways> = {}, pending?: unknown) {
+  function watched(more: Partial<Ways> = {}, pending?: Pending) {
     const clock = movedClock(start)
     const events: LogEvent[] = []
     let reads = 0
     const all = ways(more)
-    const store = { pending: () => pending } as unknown as CredentialStore
+    const store: Partial<CredentialStore> = { pending: () => pending }
     const watch = watchRenewal({
-      store,
+      store: store as CredentialStore,
       clock,
       random: () => 0,
       log: (event) => events.push(event),
@@ -122,7 +130,7 @@ describe('the loop', () => {
   })
 
   it('leaves a successor that waits for its proof to the connection', () => {
-    const pending = { state: 'issued', generation: 2, credential: held }
+    const pending: Pending = { state: 'issued', generation: 2, credential: held }
     const { watch, clock, events } = watched({}, pending)
     clock.set(after(300))
     watch.failed(held, new CertvendError('ERR_SESSION_REFUSED', 'the door is shut'))
@@ -194,12 +202,6 @@ describe('what the daemon is doing', () => {
 })
 
 describe('certvend status', () => {
-  const store = {
-    directory: '/state',
-    mended: [],
-    current: () => held,
-    pending: () => undefined,
-  } as unknown as CredentialStore
   const words = (now: Date, more: Partial<Ways> = {}, status: Partial<StatusDocument> = {}) =>
     statusInWords({ ...statusOf(store, now, ways(more)), ...status }, now)
   const due = renewalDue(held).toISOString().slice(0, 10)
@@ -234,9 +236,15 @@ describe('doctor', () => {
   const judged = (now: Date, outlook: Outlook, retry?: LogEvent) => {
     const live = watchLive(movedClock(now))
     if (retry) live.log(retry)
-    const daemon = { closedToUs: false, status: { live: live.document() } }
-    const evidence = { now, credential: held, renewal: describeRenewal(outlook), daemon }
-    return certificate.judge(evidence as unknown as Evidence)
+    const status = { ...statusOf(store, now), live: live.document() }
+    const daemon = { closedToUs: false, status }
+    const evidence: Partial<Evidence> = {
+      now,
+      credential: held,
+      renewal: describeRenewal(outlook),
+      daemon,
+    }
+    return certificate.judge(evidence as Evidence)
   }
   const dueAt = renewalDue(held)
   const obstacle = { message: 'no vending server', hint: 'name it' }
